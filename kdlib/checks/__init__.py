@@ -1,0 +1,87 @@
+"""The check engine: `check("02.kd_loss", kd_loss)` says what is right, what is wrong, and why.
+
+A check has two halves that need not trust each other. `observe` runs an answer on seeded probes
+and writes down plain data; `judge` compares that record with the reference's, tests laws, and
+looks for the known mistake that reproduces it. See docs/AUTHORING.md for how to add an exercise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdlib.checks.exercise import Exercise
+    from kdlib.checks.verdict import Verdict
+
+__all__ = ["catalogue", "check"]
+
+UNITS = ("u00_start", "u01_divergences", "u02_soft_targets")
+
+
+@functools.cache
+def catalogue() -> dict[str, Exercise]:
+    """Every exercise of the course by its id, in the order of the course."""
+    found: dict[str, Exercise] = {}
+    for unit in UNITS:
+        for exercise in importlib.import_module(f"kdlib.checks.{unit}").EXERCISES:
+            if exercise.id in found:
+                raise ValueError(f"two exercises have the id {exercise.id}")
+            found[exercise.id] = exercise
+    return found
+
+
+def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
+    """Check an answer and say what is right, what is wrong, and which known mistake it is.
+
+    In a notebook the verdict shows itself and nothing is raised, so that 'Run All' goes on. Under
+    `nbgrader validate` anything short of full marks raises; under `nbgrader autograde` the probe
+    inputs are drawn anew and the points earned become the cell's grade.
+
+    Args:
+        exercise_id: unit and name, such as "02.kd_loss".
+        answer: the function or class itself, without parentheses.
+        seed: of the probe inputs; 0 in a notebook, drawn at random when grading.
+
+    Returns:
+        A `Verdict` with `.points`, `.max_points`, `.passed`, `.results` and `.diagnoses`.
+
+    Raises:
+        ValueError: there is no such exercise.
+        CheckFailed: under `nbgrader validate`, when the answer earns less than full marks.
+    """
+    from kdlib import progress
+    from kdlib.checks.judge import judge
+    from kdlib.checks.observe import observe
+    from kdlib.checks.verdict import CheckFailed, Result, Verdict, execution
+
+    exercises = catalogue()
+    if exercise_id not in exercises:
+        near = difflib.get_close_matches(str(exercise_id), exercises, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"there is no exercise {exercise_id!r}{hint}")
+    exercise = exercises[exercise_id]
+    if seed is None:
+        seed = secrets.randbits(31) if execution() == "autograde" else _default_seed()
+    if callable(answer):
+        verdict = judge(exercise, observe(exercise, answer, seed), seed)
+    else:
+        results = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
+        note = (
+            f"The second argument is a {type(answer).__name__}. Pass the function itself, "
+            f"without parentheses: check({exercise_id!r}, {exercise.name})."
+        )
+        verdict = Verdict(exercise.id, exercise.title, results, (), note=note, seed=seed)
+    if not execution():
+        progress.save(verdict)
+    if execution() == "validate" and not verdict.passed:
+        raise CheckFailed(str(verdict))
+    return verdict
+
+
+def _default_seed() -> int:
+    return int(os.environ.get("KDLIB_CHECK_SEED", "0"))

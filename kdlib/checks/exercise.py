@@ -1,0 +1,138 @@
+"""What an exercise is made of: probes, criteria, known mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kdlib.checks.record import Record
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One situation that an answer is put into.
+
+    Attributes:
+        name: short, unique in the exercise.
+        about: what the student is told about it, as it fits after "On": "8 rows of 10 classes".
+        make: builds the arguments, in the order of the stub's signature, from a seeded generator.
+        gradients: names of arguments whose gradient is recorded (the result's sum is
+            differentiated).
+        run: how to use the answer where a plain call is not enough (a training step, a class);
+            gets the answer and the arguments and returns plain data.
+        sizes: named quantities, such as {"the number of classes": 10}; when a wrong value is off
+            by a factor made of them, the student is told which.
+    """
+
+    name: str
+    about: str
+    make: Callable[[torch.Generator], Arguments]
+    gradients: tuple[str, ...] = ()
+    run: Callable[[Callable, Arguments], Any] | None = None
+    sizes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A named wrong answer, and the words for someone who gave it.
+
+    Attributes:
+        name: short, unique in the exercise, in the field's terms.
+        answer: the wrong implementation; it is observed on the same probes as the student's.
+        says: what went wrong and what to think about; never the expected value or the solution.
+        seen_in: the public thread where the same bug stood, if there is one.
+    """
+
+    name: str
+    answer: Callable
+    says: str
+    seen_in: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a criterion looks at: the student's record and the reference's on the same probes."""
+
+    student: Record
+    expected: Record
+    probes: Mapping[str, Probe]
+
+    def value(self, probe: str, key: str = "value") -> Any:
+        """Give a field of the student's observation on `probe`, or None when there is none."""
+        return self.student[probe].fields().get(key)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One thing that a right answer does, and the points for it.
+
+    Attributes:
+        name: as it fits after a tick: "the gradient".
+        points: what it is worth.
+        test: returns None when satisfied, else one or two sentences in the student's own numbers.
+    """
+
+    name: str
+    points: float
+    test: Callable[[Evidence], str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise:
+    """Everything the engine knows about one exercise.
+
+    Attributes:
+        id: unit and name: "02.kd_loss". The name is that of the function in the stub.
+        title: a few words.
+        reference: the implementation in kdlib, or a callable of the same signature.
+        probes: the situations, simplest first.
+        criteria: what is tested, with points.
+        mistakes: known wrong answers.
+        minutes: how long a student should need.
+        difficulty: 1 to 3.
+        seals: further exercises whose references may not be called.
+        forbids: names of torch functions that may not be called.
+        random: True when a right answer draws random numbers without a seed.
+        seconds: time limit for one probe.
+    """
+
+    id: str
+    title: str
+    reference: Callable
+    probes: tuple[Probe, ...]
+    criteria: tuple[Criterion, ...]
+    mistakes: tuple[Mistake, ...]
+    minutes: int
+    difficulty: int
+    seals: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    random: bool = False
+    seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse an exercise that contradicts itself."""
+        for what, names in (
+            ("probe", [p.name for p in self.probes]),
+            ("mistake", [m.name for m in self.mistakes]),
+            ("criterion", [c.name for c in self.criteria]),
+        ):
+            if not names or len(set(names)) != len(names):
+                raise ValueError(f"{self.id}: needs {what} names that are unique, got {names}")
+        if self.difficulty not in (1, 2, 3):
+            raise ValueError(f"{self.id}: difficulty must be 1, 2 or 3, got {self.difficulty}")
+
+    @property
+    def name(self) -> str:
+        """The name of the function or class that the student writes."""
+        return self.id.split(".", 1)[1]
+
+    @property
+    def points(self) -> float:
+        """The points of all criteria together."""
+        return sum(criterion.points for criterion in self.criteria)
+

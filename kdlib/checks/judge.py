@@ -1,0 +1,113 @@
+"""The second half of a check: compare two records and say what they mean.
+
+Nothing here calls the student's code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from kdlib.checks.exercise import Evidence, Exercise, Mistake
+from kdlib.checks.observe import observe
+from kdlib.checks.record import Record, as_tensor, same
+from kdlib.checks.verdict import Diagnosis, Result, Verdict
+from kdlib.checks.words import factor
+
+
+def judge(exercise: Exercise, student: Record, seed: int = 0) -> Verdict:
+    """Judge a student's record.
+
+    Args:
+        exercise: the exercise that was observed.
+        student: what `observe` wrote down about the student's answer.
+        seed: of the probe inputs that the student's answer was run on.
+
+    Returns:
+        The verdict: points for each criterion, messages, and the known mistakes that reproduce the
+        student's record.
+    """
+    expected = _reference_record(exercise, seed)
+    evidence = Evidence(student, expected, {probe.name: probe for probe in exercise.probes})
+    if all(seen.status == "not implemented" for seen in student.values()):
+        nothing = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
+        return Verdict(exercise.id, exercise.title, nothing, (), started=False, seed=seed)
+    constant = _is_constant(student) and not _is_constant(expected)
+    results = []
+    for criterion in exercise.criteria:
+        problem = criterion.test(evidence)
+        if constant and problem is None:
+            problem = "It gives the same answer whatever it is given, so this earns nothing yet."
+        results.append(Result(criterion.name, criterion.points, problem is None, problem or ""))
+    diagnoses: tuple[Diagnosis, ...] = ()
+    if not all(result.passed for result in results):
+        found = diagnose(exercise, student, expected, seed)
+        diagnoses = tuple(Diagnosis(m.name, m.says, m.seen_in) for m in found)
+        if not diagnoses and (words := factor(exercise, dict(student), dict(expected))):
+            diagnoses = (Diagnosis("a constant factor", words, ""),)
+    return Verdict(exercise.id, exercise.title, tuple(results), diagnoses, started=True, seed=seed)
+
+
+def diagnose(exercise: Exercise, student: Record, expected: Record, seed: int) -> list[Mistake]:
+    """Find the known mistakes that reproduce the student's record.
+
+    A mistake explains the student when, wherever the mistake departs from the reference, the
+    student departs in the very same way. Mistakes that explain most come first; one that explains
+    nothing new is left out.
+    """
+    candidates = []
+    for mistake, record in _mistake_records(exercise, seed):
+        departures = dict(_departures(record, expected))
+        if departures and all(
+            key in (fields := student[probe].fields()) and same(fields[key], value)
+            for (probe, key), value in departures.items()
+        ):
+            candidates.append((mistake, set(departures)))
+    candidates.sort(key=lambda pair: -len(pair[1]))
+    found: list[Mistake] = []
+    explained: set[tuple[str, str]] = set()
+    for mistake, departures in candidates:
+        if departures - explained:
+            found.append(mistake)
+            explained |= departures
+    return found
+
+
+def _departures(record: Record, expected: Record) -> Iterator[tuple[tuple[str, str], object]]:
+    """Yield `((probe, field), value)` wherever `record` differs from `expected`."""
+    for probe, observation in record.items():
+        want = expected[probe].fields()
+        for key, value in observation.fields().items():
+            if key not in want or not same(value, want[key]):
+                yield (probe, key), value
+
+
+def _is_constant(record: Record) -> bool:
+    values = [o.fields().get("value") for o in record.values() if o.status == "returned"]
+    tensors = [as_tensor(value) for value in values]
+    if len(tensors) < 2 or any(tensor is None for tensor in tensors):
+        return False
+    first = tensors[0].double().flatten()[0] if tensors[0].numel() else None
+    return first is not None and all(bool((t.double() == first).all()) for t in tensors)
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_records(exercise: Exercise, seed: int) -> dict:
+    """Hold one dict for each exercise and seed; the least recently used are dropped."""
+    return {}
+
+
+def _reference_record(exercise: Exercise, seed: int) -> Record:
+    cache = _cached_records(exercise, seed)
+    if "reference" not in cache:
+        cache["reference"] = observe(exercise, exercise.reference, seed, is_reference=True)
+    return cache["reference"]
+
+
+def _mistake_records(exercise: Exercise, seed: int) -> list[tuple[Mistake, Record]]:
+    cache = _cached_records(exercise, seed)
+    if "mistakes" not in cache:
+        cache["mistakes"] = [
+            (mistake, observe(exercise, mistake.answer, seed)) for mistake in exercise.mistakes
+        ]
+    return cache["mistakes"]

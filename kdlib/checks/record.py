@@ -1,0 +1,107 @@
+"""What observing an answer leaves behind: plain data, never code.
+
+A record maps each probe's name to an `Observation`. It holds tensors, numbers, strings, lists and
+dicts and nothing else, so that it can be carried from the process that ran the student's code to
+another one that judges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Status = Literal[
+    "returned", "not implemented", "raised", "timeout", "sealed", "forbidden", "skipped"
+]
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Stands for an object that is no plain data; keeps only the name of its type."""
+
+    type_name: str
+
+
+@dataclass
+class Observation:
+    """One call of the answer on one probe."""
+
+    status: Status = "returned"
+    value: Any = None
+    gradients: dict[str, Tensor | None] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    steady: bool = True
+    error: str = ""
+    error_type: str = ""
+    where: str = ""
+    seconds: float = 0.0
+
+    def fields(self) -> dict[str, Any]:
+        """Everything that a right and a wrong answer may differ in, by a readable name."""
+        if self.status != "returned":
+            return {"status": f"{self.status} {self.error_type}".strip()}
+        found = dict(flatten(self.value, ""))
+        found.update({f"gradient of {name}": g for name, g in self.gradients.items()})
+        if self.changed:
+            found["changed"] = ", ".join(sorted(self.changed))
+        if not self.steady:
+            found["steady"] = False
+        return found
+
+
+Record = Mapping[str, Observation]
+
+
+def plain(value: Any) -> Any:
+    """Copy `value` into plain data; whatever is none becomes `Opaque`."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return Opaque(type(value).__name__)
+
+
+def flatten(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Walk nested plain data and yield `(path, leaf)`; the path of a bare value is 'value'."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from flatten(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{path}[{index}]")
+    else:
+        yield path or "value", value
+
+
+def as_tensor(value: Any) -> Tensor | None:
+    """Give a number or tensor as a tensor, anything else as None."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, bool | int | float):
+        return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+    return None
+
+
+def same(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+    """Say whether two leaves agree: tensors within tolerance (of their size), others exactly.
+
+    A number counts as the zero-dimensional tensor of the same value, whatever its precision.
+    """
+    x, y = as_tensor(a), as_tensor(b)
+    if x is None or y is None:
+        return type(a) is type(b) and a == b
+    if x.shape != y.shape:
+        return False
+    x, y = x.to(torch.float64), y.to(torch.float64)
+    finite = y[y.isfinite()].abs()
+    scale = finite.max().item() if finite.numel() else 0.0
+    close = (x - y).abs() <= atol + rtol * scale
+    return bool((close | (x == y) | (x.isnan() & y.isnan())).all())

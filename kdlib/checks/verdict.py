@@ -1,0 +1,163 @@
+"""What a check gives back: points, messages, diagnoses; readable as text and as HTML."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import textwrap
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Result:
+    """One criterion: passed or not, and why not."""
+
+    name: str
+    points: float
+    passed: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A known mistake that reproduces the student's record."""
+
+    name: str
+    says: str
+    seen_in: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one check.
+
+    Attributes:
+        exercise_id: such as "02.kd_loss".
+        title: of the exercise.
+        results: one for each criterion.
+        diagnoses: known mistakes, the one that explains most first.
+        started: False while the stub still raises NotImplementedError everywhere.
+        seed: of the probe inputs.
+        note: said instead of the criteria when the answer could not be run at all.
+    """
+
+    exercise_id: str
+    title: str
+    results: tuple[Result, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    started: bool = True
+    seed: int = 0
+    note: str = ""
+
+    @property
+    def points(self) -> float:
+        """Points earned."""
+        return sum(result.points for result in self.results if result.passed)
+
+    @property
+    def max_points(self) -> float:
+        """Points there are."""
+        return sum(result.points for result in self.results)
+
+    @property
+    def passed(self) -> bool:
+        """Full marks."""
+        return bool(self.results) and all(result.passed for result in self.results)
+
+    @property
+    def headline(self) -> str:
+        """Name, title and score in one line."""
+        score = f"{self.points:g} of {self.max_points:g} points"
+        return f"{self.exercise_id} · {self.title}: {score}"
+
+    def __str__(self) -> str:
+        """Write the verdict as plain text, at most 88 columns wide."""
+        lines = [self.headline]
+        if not self.started:
+            lines.append("  not started: the stub still raises NotImplementedError")
+            return "\n".join(lines)
+        if self.note:
+            lines.append(f"  {self.note}")
+        for result in self.results if not self.note else ():
+            mark = "✓" if result.passed else "✗"
+            text = f"{result.name}: {result.message}" if result.message else result.name
+            lines += _wrap(text, f"  {mark} ", "    ")
+        for diagnosis in self.diagnoses:
+            text = f"Looks like: {diagnosis.name}. {_text(diagnosis.says)}"
+            if diagnosis.seen_in:
+                text += f" The same bug stood in {diagnosis.seen_in}."
+            lines += ["", *_wrap(text, "  → ", "    ")]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def to_html(self) -> str:
+        """Write the verdict as a small HTML block that fits JupyterLab's light and dark themes."""
+        colour = "#009E73" if self.passed else "#D55E00" if self.started else "#0072B2"
+        parts = [f"<div style='font-weight:600'>{_html(self.headline)}</div>"]
+        if not self.started:
+            parts.append("<div>Not started: the stub still raises NotImplementedError.</div>")
+        if self.note:
+            parts.append(f"<div>{_html(self.note)}</div>")
+        if self.started and not self.note:
+            items = "".join(
+                f"<div style='margin:2px 0'><span style='color:"
+                f"{'#009E73' if r.passed else '#D55E00'};font-weight:700'>"
+                f"{'✓' if r.passed else '✗'}</span> {_html(r.name)}"
+                f"{': ' + _html(r.message) if r.message else ''}</div>"
+                for r in self.results
+            )
+            parts.append(f"<div style='margin-top:4px'>{items}</div>")
+        for d in self.diagnoses:
+            seen = (
+                f"<div style='opacity:.75'>The same bug stood in {_html(d.seen_in)}.</div>"
+                if d.seen_in
+                else ""
+            )
+            parts.append(
+                "<div style='margin-top:6px;padding:6px 8px;background:rgba(213,94,0,.10)'>"
+                f"<b>Looks like: {_html(d.name)}.</b> {_html(d.says)}{seen}</div>"
+            )
+        return (
+            f"<div class='kdlib-verdict' style='border-left:4px solid {colour};padding:6px 12px;"
+            f"max-width:760px;line-height:1.45'>{''.join(parts)}</div>"
+        )
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        """Give both forms; under `nbgrader autograde` the text is the number of points."""
+        text = f"{self.points:g}" if execution() == "autograde" else str(self)
+        return {"text/plain": text, "text/html": self.to_html()}
+
+
+class CheckFailed(AssertionError):
+    """Raised under `nbgrader validate` when an answer does not earn full marks."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the verdict and none of our frames (IPython asks for this)."""
+        return [f"CheckFailed: {self}"]
+
+
+def execution() -> str:
+    """Say what nbgrader is doing: 'autograde', 'validate', or '' outside of it."""
+    return os.environ.get("NBGRADER_EXECUTION", "")
+
+
+def _wrap(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        88,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _text(message: str) -> str:
+    return message.replace("`", "")
+
+
+def _html(message: str) -> str:
+    """Escape, and set `code` in code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(message, quote=False))

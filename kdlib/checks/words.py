@@ -1,0 +1,147 @@
+"""What a check says about one observation: in the student's numbers, never the expected ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlib.checks.exercise import Exercise, Probe
+from kdlib.checks.record import Observation, Opaque, as_tensor, same
+
+
+def show(value: Any) -> str:
+    """Write a student's value briefly: a number, or the beginning of a tensor."""
+    if isinstance(value, Opaque):
+        return f"an object of type {value.type_name}"
+    tensor = as_tensor(value)
+    if tensor is None:
+        return repr(value)
+    if tensor.dim() == 0:
+        return f"{tensor.item():.4g}" if tensor.is_floating_point() else str(tensor.item())
+    row = tensor.reshape(-1)[:4]
+    numbers = ", ".join(f"{x:.4g}" if tensor.is_floating_point() else f"{x}" for x in row.tolist())
+    dots = ", ..." if tensor.numel() > 4 else ""
+    return f"[{numbers}{dots}] of shape {tuple(tensor.shape)}"
+
+
+def trouble(seen: Observation, probe: Probe, seconds: float) -> str | None:
+    """Say why there is nothing to compare on this probe, or give None when there is."""
+    at = f" ({seen.where})" if seen.where else ""
+    match seen.status:
+        case "not implemented":
+            return "It still raises NotImplementedError."
+        case "timeout":
+            return (
+                f"On {probe.about}, it was stopped after {seconds:g} s. "
+                "Is there a loop that never ends, or one over single elements?"
+            )
+        case "skipped":
+            return "Not tried, because an earlier call had to be stopped."
+        case "sealed":
+            return f"{seen.error}."
+        case "forbidden":
+            return (
+                f"It calls `{seen.error}`{at}, which this exercise asks you to build "
+                "out of simpler operations."
+            )
+        case "raised":
+            first = seen.error.splitlines()[0] if seen.error else "no message"
+            return f"On {probe.about}, it stops with {seen.error_type}: {first}{at}."
+    if seen.value is None:
+        return f"On {probe.about}, it returns None. Is the `return` line missing?"
+    return None
+
+
+def explain(seen: Any, expected: Any, key: str, probe: Probe) -> str | None:
+    """Say how one field of the student's observation is wrong, or give None when it is right."""
+    what = "you return" if key == "value" else f"your {key} is"
+    on = f"On {probe.about}, {what}"
+    if isinstance(expected, str | bool) or expected is None:
+        return None if same(seen, expected) else f"{on} {show(seen)}, which is not right."
+    want = as_tensor(expected)
+    if want is None:
+        return None
+    if seen is None:
+        if key.startswith("gradient"):
+            return (
+                f"On {probe.about}, no {key} arrives. "
+                "Does `detach`, `no_grad`, `item` or NumPy cut the graph?"
+            )
+        return f"On {probe.about}, {key} is missing from what you return."
+    have = as_tensor(seen)
+    if have is None:
+        return f"{on} {show(seen)}; a tensor is expected."
+    if have.shape != want.shape:
+        return f"{on} a tensor of shape {tuple(have.shape)}; expected is {tuple(want.shape)}."
+    if isinstance(seen, Tensor) and want.is_floating_point() and have.dtype != want.dtype:
+        return f"{on} {have.dtype}; the inputs call for {want.dtype}."
+    if same(have, want):
+        return None
+    if have.isnan().any() and not want.isnan().any():
+        return f"{on} NaN in {int(have.isnan().sum())} of {have.numel()} entries."
+    if have.isinf().any() and not want.isinf().any():
+        return f"{on} infinity in {int(have.isinf().sum())} of {have.numel()} entries."
+    return f"{on} {show(seen)}. {_how(have.double(), want.double())}"
+
+
+def _how(have: Tensor, want: Tensor) -> str:
+    if have.dim() == 0:
+        if have * want < 0:
+            return "The sign is wrong."
+        return "That is too large." if have > want else "That is too small."
+    if same(have, -want):
+        return "Every sign is wrong."
+    tolerance = 1e-8 + 1e-5 * want[want.isfinite()].abs().max()
+    wrong = (have - want).abs() > tolerance
+    first = wrong.nonzero()[0].tolist()
+    return f"{int(wrong.sum())} of {have.numel()} entries are off, the first at {first}."
+
+
+def factor(exercise: Exercise, student: dict, expected: dict) -> str | None:
+    """Find one constant factor, made of the probes' named sizes, that turns right into wrong.
+
+    Covers the mixtures that no single known mistake covers, such as a mean over classes together
+    with a missing T^2.
+    """
+    ratios = []
+    for probe in exercise.probes:
+        have = as_tensor(student[probe.name].fields().get("value"))
+        want = as_tensor(expected[probe.name].fields().get("value"))
+        if not probe.sizes or have is None or want is None or have.shape != want.shape:
+            continue
+        have, want = have.double(), want.double()
+        solid = want.abs() > 1e-3 * want.abs().max()
+        if not solid.any() or not have.isfinite().all():
+            continue
+        ratio = have[solid] / want[solid]
+        if (ratio.max() - ratio.min()).abs() > 1e-4 * ratio.abs().max():
+            return None
+        ratios.append((probe.sizes, ratio.mean().item()))
+    if len(ratios) < 2 or all(abs(ratio - 1) < 1e-4 for _, ratio in ratios):
+        return None
+    names = sorted({name for sizes, _ in ratios for name in sizes})
+    powers = (-2, -1, 0, 1, 2)
+    for exponents in sorted(
+        torch.cartesian_prod(*[torch.tensor(powers)] * len(names)).reshape(-1, len(names)).tolist(),
+        key=lambda e: sum(abs(x) for x in e),
+    ):
+        fits = True
+        for sizes, ratio in ratios:
+            guess = 1.0
+            for name, power in zip(names, exponents, strict=True):
+                guess *= sizes.get(name, 1.0) ** power
+            fits &= abs(guess - ratio) < 1e-4 * abs(guess)
+        if fits:
+            up = [_power(n, e) for n, e in zip(names, exponents, strict=True) if e > 0]
+            down = [_power(n, -e) for n, e in zip(names, exponents, strict=True) if e < 0]
+            words = (["multiplied by " + " and ".join(up)] if up else []) + (
+                ["divided by " + " and ".join(down)] if down else []
+            )
+            return f"Your result is the right one {', and '.join(words)}."
+    return None
+
+
+def _power(name: str, exponent: int) -> str:
+    return name if exponent == 1 else f"{name} squared"
