@@ -6,12 +6,44 @@ SHELL := bash
 
 PYTHON ?= python3
 PORT ?= 8888
+ARGS ?=
+NAME ?= all
 BIN := .venv/bin
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export OMP_NUM_THREADS ?= 1
 
+help: ## show this list
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= are passed on to jupyter lab)
+	@echo "Starting JupyterLab on port $(PORT), at notebooks/. Ctrl-C twice stops it."
+	@exec $(BIN)/jupyter lab --port=$(PORT) $(AS_ROOT) --ServerApp.root_dir='$(CURDIR)' --ServerApp.preferred_dir='$(CURDIR)/notebooks' $(ARGS)
+
+test: lint ## run everything CI runs: lint, builder check, tests, every solution notebook (ARGS= to pytest)
+	@echo "Running the tests and every solution notebook, two at a time ..."
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10 tests solutions $(ARGS)
+
+lint: .venv/dev ## check style, units, and that what is committed is what the sources build
+	@echo "Checking style and units ..."
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/python -m course lint
+	@$(BIN)/python -m course build --check
+
+release: .venv/dev ## build every unit: executed solution and the students' notebook (ARGS="02_soft_targets" for one)
+	@$(BIN)/python -m course build $(ARGS)
+
+evidence: .venv/dev ## regenerate the experiments behind the course's claims (NAME=u02_... for one)
+	@$(BIN)/python -m evidence $(NAME)
+
+grade-demo: .venv/dev ## grade three invented students with nbgrader's own commands
+	@$(BIN)/python -m grading.demo
+
+bench: .venv/dev ## time the import of kdlib and every check
+	@$(BIN)/python -m benchmarks
+
 .venv/course .venv/dev: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing the course ($(@F)) into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(@F)]'
-	@touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	@echo "Installing the course into .venv, once: 7 GB of disk (most of it PyTorch), a few minutes."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(@F)]'
+	@touch .venv/course $@

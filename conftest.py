@@ -1,0 +1,22 @@
+"""What every test and every notebook under nbval runs with."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Kernels and subprocesses inherit these.
+os.environ["KDLIB_PROFILE"] = "cpu"
+os.environ["KDLIB_PROGRESS"] = "off"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give each notebook a progress record of its own, as the builder did when it ran it."""
+    if type(item).__module__ == "nbval.plugin":
+        factory = item.session.config._tmp_path_factory
+        record = Path(factory.getbasetemp()) / f"progress-{item.path.stem}.json"
+        os.environ["KDLIB_PROGRESS"] = str(record)
+    else:
+        os.environ["KDLIB_PROGRESS"] = "off"
