@@ -1,0 +1,1 @@
+"""The instructor's side: submissions, nbgrader's commands, the gradebook."""

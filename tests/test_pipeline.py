@@ -1,0 +1,212 @@
+"""The release, proved through nbgrader's own commands: what is right gets its points, and only that."""
+
+from __future__ import annotations
+
+import csv
+import html
+import inspect
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from traitlets.config.loader import PyFileConfigLoader
+
+from grading.course import Course
+from grading.notebooks import (
+    REPOSITORY,
+    answers,
+    exercises,
+    fill,
+    mistake,
+    released,
+    solution,
+    units,
+)
+from kdlib.checks import catalogue
+
+NOISE = """
+
+def noisy(function):
+    import functools, sys, warnings
+    from tqdm.auto import tqdm
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        warnings.warn("a warning from the student's code")
+        print("a line on stderr", file=sys.stderr)
+        return [function(*args, **kwargs) for _ in tqdm(range(1))][0]
+
+    return wrapper
+
+{name} = noisy({name})
+"""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A unit whose invented students have been through autograde and generate_feedback."""
+
+    unit: str
+    course: Course
+    scores: dict[str, dict[str, float]]
+    points: dict[str, float]  # of the released test cells
+
+    def feedback(self, student: str) -> str:
+        """The text of a student's feedback page."""
+        return html.unescape(self.course.feedback(student, self.unit).read_text("utf-8"))
+
+
+def test_cells(unit: str) -> dict[str, float]:
+    """The points of the autograded cells, as released."""
+    marked = [cell.metadata.get("nbgrader", {}) for cell in released(unit).cells]
+    return {m.grade_id: m.points for m in marked if m.get("grade") and not m.get("solution")}
+
+
+@pytest.fixture(scope="module", params=units())
+def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graded:
+    unit = request.param
+    right = answers(solution(unit))
+    ids = exercises(unit)
+    students = {"perfect": right, "untouched": {}}
+    for name, cell in ids.items():
+        students[f"without-{name}"] = {k: v for k, v in right.items() if k != cell}
+        students[f"mistaken-{name}"] = right | {
+            cell: mistake(name, catalogue()[name].mistakes[0].name)
+        }
+    functions = {n: c for n, c in ids.items() if inspect.isfunction(catalogue()[n].reference)}
+    students["noisy"] = right | {
+        cell: right[cell] + NOISE.format(name=catalogue()[name].name)
+        for name, cell in functions.items()
+    }
+
+    course = Course.create(tmp_path_factory.mktemp("course"), [unit])
+    for student, filled in students.items():
+        course.submit(student, unit, fill(unit, filled))
+    course.nbgrader("autograde", unit)
+    course.nbgrader("generate_feedback", unit)
+    return Graded(unit, course, course.scores(unit), test_cells(unit))
+
+
+def test_points_in_the_release_are_the_catalogues(graded: Graded) -> None:
+    assert graded.points == {
+        name.replace(".", "-", 1): catalogue()[name].points for name in exercises(graded.unit)
+    }
+
+
+def test_the_solution_earns_everything(graded: Graded) -> None:
+    assert graded.scores["perfect"] == graded.points
+
+
+def test_the_untouched_release_earns_nothing(graded: Graded) -> None:
+    assert graded.scores["untouched"] == dict.fromkeys(graded.points, 0.0)
+
+
+def test_each_answer_left_out_loses_exactly_its_points(graded: Graded) -> None:
+    for name in exercises(graded.unit):
+        expected = graded.points | {name.replace(".", "-", 1): 0.0}
+        assert graded.scores[f"without-{name}"] == expected, name
+
+
+def test_each_mistake_loses_points_of_its_own_and_no_others(graded: Graded) -> None:
+    for name in exercises(graded.unit):
+        scores = dict(graded.scores[f"mistaken-{name}"])
+        cell = name.replace(".", "-", 1)
+        assert scores.pop(cell) < graded.points[cell], name
+        assert scores == {k: v for k, v in graded.points.items() if k != cell}, name
+
+
+def test_noise_on_stderr_costs_nothing(graded: Graded) -> None:
+    assert graded.scores["noisy"] == graded.points
+
+
+def test_feedback_says_which_mistake_it_is(graded: Graded) -> None:
+    for name in exercises(graded.unit):
+        says = catalogue()[name].mistakes[0].says
+        assert says[:60] in " ".join(graded.feedback(f"mistaken-{name}").split()), name
+
+
+def test_feedback_gives_no_solution_away(graded: Graded) -> None:
+    """No line of a reference or of the solution, unless the student's own notebook has it."""
+    shown = "\n".join(cell.source for cell in released(graded.unit).cells)
+    sources = [answers(solution(graded.unit))[cell] for cell in exercises(graded.unit).values()]
+    sources += [inspect.getsource(catalogue()[name].reference) for name in exercises(graded.unit)]
+    secret = {line.strip() for source in sources for line in source.splitlines()}
+    secret = {line for line in secret if len(line) > 20 and line not in shown}
+    assert secret
+    pages = graded.feedback("untouched") + "".join(
+        graded.feedback(f"mistaken-{name}") for name in exercises(graded.unit)
+    )
+    assert [line for line in sorted(secret) if line in pages] == []
+    assert "HIDDEN TESTS" not in pages
+    assert "HIDDEN TESTS" in graded.feedback("perfect") or "check(" in pages
+
+
+# ---------------------------------------------------------------- the ways in and out
+
+SHORT = units()[0] if units() else ""
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Course:
+    return Course.create(tmp_path / "course", [SHORT])
+
+
+def course_id() -> str:
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(REPOSITORY)).load_config()
+    return config.CourseDirectory.course_id
+
+
+def test_local_exchange_from_release_to_collect(course: Course, tmp_path: Path) -> None:
+    (tmp_path / "exchange").mkdir(mode=0o777)
+    (tmp_path / "exchange").chmod(0o777)
+    home = tmp_path / "home"
+    home.mkdir()
+    exchange = [
+        f"--Exchange.root={tmp_path / 'exchange'}",
+        f"--Exchange.cache={tmp_path / 'cache'}",
+        f"--CourseDirectory.course_id={course_id()}",
+    ]
+    course.nbgrader("release_assignment", SHORT, *exchange)
+    course.nbgrader("fetch_assignment", SHORT, *exchange, cwd=home)
+    fetched = home / SHORT / f"{SHORT}.ipynb"
+    assert answers(nbformat.read(fetched, as_version=4)) == answers(released(SHORT))
+    nbformat.write(fill(SHORT, answers(solution(SHORT))), fetched)
+    course.nbgrader("submit", SHORT, *exchange, cwd=home)
+    course.nbgrader("collect", SHORT, *exchange)
+    (collected,) = (course.root / "submitted").glob(f"*/{SHORT}/{SHORT}.ipynb")
+    assert answers(nbformat.read(collected, as_version=4)) == answers(solution(SHORT))
+
+
+def test_zip_collect_and_export(course: Course) -> None:
+    archive = course.root / "downloaded" / SHORT / "archive"
+    archive.mkdir(parents=True)
+    students = {"ada": answers(solution(SHORT)), "bob": {}}
+    with zipfile.ZipFile(archive / "submissions.zip", "w") as file:
+        for student, filled in students.items():
+            text = nbformat.writes(fill(SHORT, filled))
+            file.writestr(f"{student}_{SHORT}.ipynb", text)
+    course.nbgrader("zip_collect", SHORT)
+    course.nbgrader("autograde", SHORT)
+    course.nbgrader("export", "--CsvExportPlugin.to=grades.csv", "--to", "grades.csv")
+    with (course.root / "grades.csv").open(newline="") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    total = sum(test_cells(SHORT).values())
+    assert {name: float(row["score"]) for name, row in rows.items()} == {"ada": total, "bob": 0}
+
+
+def test_validate_says_success_or_what_is_wrong(tmp_path: Path) -> None:
+    course = Course(tmp_path)
+    name, cell = next(iter(exercises(SHORT).items()))
+    known = catalogue()[name].mistakes[0]
+    right = answers(solution(SHORT))
+    nbformat.write(fill(SHORT, right), tmp_path / "right.ipynb")
+    nbformat.write(fill(SHORT, right | {cell: mistake(name, known.name)}), tmp_path / "wrong.ipynb")
+    assert "Success! Your notebook passes all the tests." in course.nbgrader(
+        "validate", "right.ipynb"
+    )
+    said = course.nbgrader("validate", "wrong.ipynb", fails=True)
+    assert "The following cell failed" in said
+    assert known.says[:60] in " ".join(said.split())
+    assert "kdlib/checks/" not in said
