@@ -1,0 +1,257 @@
+"""How good a student is, how faithful, how calibrated, and how sure we are of the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.errors import require_finite, require_same_shape, require_targets
+
+__all__ = [
+    "Interval",
+    "ModelSize",
+    "accuracy",
+    "agreement",
+    "ece",
+    "fit_temperature",
+    "model_size",
+    "nll",
+    "paired_interval",
+    "predict",
+    "predictive_kl",
+    "reliability_bins",
+]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: Tensor, batch_size: int = 1000) -> Tensor:
+    """Run a network over a whole data set in eval mode and without gradient.
+
+    The network's train or eval mode is the same afterwards as before.
+
+    Args:
+        model: `(B, ...) -> (B, C)`.
+        inputs: `(N, ...)`.
+        batch_size: rows for each forward pass.
+
+    Returns:
+        Logits, `(N, C)`.
+
+    Raises:
+        ValueError: `inputs` is empty.
+    """
+    if len(inputs) == 0:
+        raise ValueError("inputs must hold at least one example, got 0")
+    before = model.training
+    model.eval()
+    try:
+        return torch.cat([model(chunk) for chunk in inputs.split(batch_size)])
+    finally:
+        model.train(before)
+
+
+def accuracy(logits: Tensor, targets: Tensor) -> float:
+    """Share of rows whose largest logit is that of the true class, between 0 and 1.
+
+    Args:
+        logits: `(..., C)`.
+        targets: `(...,)`.
+
+    Raises:
+        ValueError: targets that do not fit.
+    """
+    require_targets(targets, logits)
+    return (logits.argmax(dim=-1) == targets).double().mean().item()
+
+
+def nll(logits: Tensor, targets: Tensor) -> float:
+    """Mean negative log-likelihood of the true class, in nats.
+
+    NLL = - mean_n log q_n(y_n)
+
+    Args:
+        logits: `(..., C)`.
+        targets: `(...,)`.
+
+    Raises:
+        ValueError: targets that do not fit, or logits that are not finite.
+    """
+    require_finite(logits, "logits")
+    require_targets(targets, logits)
+    rows = logits.reshape(-1, logits.shape[-1]).double()
+    return F.cross_entropy(rows, targets.reshape(-1)).item()
+
+
+def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
+    """Share of rows on which both predict the same class (Stanton et al. 2021, arXiv 2106.05945).
+
+    Args:
+        student_logits: `(..., C)`.
+        teacher_logits: `(..., C)`.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    require_same_shape(student_logits, teacher_logits, ("student_logits", "teacher_logits"))
+    return (student_logits.argmax(-1) == teacher_logits.argmax(-1)).double().mean().item()
+
+
+def predictive_kl(teacher_logits: Tensor, student_logits: Tensor) -> float:
+    """Mean KL(p || q) of the predictions at T = 1, in nats: the other half of fidelity.
+
+    Args:
+        teacher_logits: `(..., C)`.
+        student_logits: `(..., C)`.
+
+    Raises:
+        ValueError: shapes differ, or logits are not finite.
+    """
+    from kdlib.divergences import kl_divergence
+
+    return kl_divergence(teacher_logits.double(), student_logits.double()).mean().item()
+
+
+class Bins(NamedTuple):
+    """Predictions by confidence: counts, mean confidence and accuracy of each bin."""
+
+    count: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def reliability_bins(logits: Tensor, targets: Tensor, bins: int = 15) -> Bins:
+    """Sort predictions into equal-width bins of confidence, for a reliability diagram.
+
+    Args:
+        logits: `(N, C)`.
+        targets: `(N,)`.
+        bins: how many.
+
+    Returns:
+        Tensors `(bins,)`; empty bins hold NaN in confidence and accuracy.
+
+    Raises:
+        ValueError: `bins` < 1, targets that do not fit, or logits that are not finite.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
+    require_finite(logits, "logits")
+    require_targets(targets, logits)
+    confidence, predicted = logits.double().softmax(-1).reshape(-1, logits.shape[-1]).max(-1)
+    right = (predicted == targets.reshape(-1)).double()
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    count = torch.bincount(index, minlength=bins).double()
+    return Bins(
+        count,
+        torch.bincount(index, confidence, minlength=bins) / count,
+        torch.bincount(index, right, minlength=bins) / count,
+    )
+
+
+def ece(logits: Tensor, targets: Tensor, bins: int = 15) -> float:
+    """Expected calibration error with equal-width bins (Guo et al. 2017, arXiv 1706.04599).
+
+    ECE = sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)|
+
+    Args:
+        logits: `(N, C)`.
+        targets: `(N,)`.
+        bins: how many.
+
+    Raises:
+        ValueError: as `reliability_bins`.
+    """
+    found = reliability_bins(logits, targets, bins)
+    gap = (found.accuracy - found.confidence).abs().nan_to_num(0.0)
+    return (found.count * gap).sum().item() / found.count.sum().item()
+
+
+def fit_temperature(logits: Tensor, targets: Tensor) -> float:
+    """Find the temperature with the smallest NLL (Guo et al. 2017, arXiv 1706.04599).
+
+    T* = argmin_T NLL(z / T, y)
+
+    NLL is convex in 1/T, so a golden-section search over log T in [-5, 5] finds it.
+
+    Args:
+        logits: `(N, C)`.
+        targets: `(N,)`.
+
+    Raises:
+        ValueError: targets that do not fit, or logits that are not finite.
+    """
+    require_finite(logits, "logits")
+    require_targets(targets, logits)
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(
+        lambda log_t: nll(logits.double() / float(2.718281828459045**log_t), targets),
+        bounds=(-5.0, 5.0),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(2.718281828459045**found.x)
+
+
+class Interval(NamedTuple):
+    """A mean with its confidence interval and the number of pairs."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        """Write as '+1.23 [+0.80, +1.66] (n = 10)'."""
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] (n = {self.n})"
+
+
+def paired_interval(
+    a: Sequence[float], b: Sequence[float], confidence: float = 0.95
+) -> Interval:
+    """Mean of the paired differences a - b with Student's t interval.
+
+    d_i = a_i - b_i,   mean(d) +- t_{n-1} sd(d) / sqrt(n)
+
+    Pairs share what may vary by luck (the seed: data, initial weights, order of batches), so that
+    it cancels.
+
+    Args:
+        a: one number for each seed.
+        b: the other arm, same seeds in the same order.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: lengths differ, fewer than two pairs, or confidence outside (0, 1).
+    """
+    if len(a) != len(b):
+        raise ValueError(f"a and b must be pairs, got {len(a)} and {len(b)} numbers")
+    if len(a) < 2:
+        raise ValueError(f"an interval needs at least 2 pairs, got {len(a)}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    from scipy.stats import t
+
+    difference = torch.tensor([x - y for x, y in zip(a, b, strict=True)], dtype=torch.float64)
+    n, mean = len(difference), difference.mean().item()
+    half = t.ppf((1 + confidence) / 2, n - 1) * difference.std().item() / n**0.5
+    return Interval(mean, float(mean - half), float(mean + half), n)
+
+
+class ModelSize(NamedTuple):
+    """What a network weighs: numbers, and bytes at the precision they are held in."""
+
+    parameters: int
+    bytes: int
+
+
+def model_size(model: nn.Module) -> ModelSize:
+    """Count a network's parameters, and the bytes that they take."""
+    parameters = list(model.parameters())
+    return ModelSize(
+        sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
+    )

@@ -1,0 +1,1 @@
+"""How the shipped files were made; each module regenerates one: `python -m kdlib.recipes.NAME`."""
