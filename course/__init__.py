@@ -1,0 +1,1 @@
+"""The author's side: from solutions/NN_topic.py to the executed and the released notebook."""

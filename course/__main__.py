@@ -1,0 +1,136 @@
+"""Build and check the units: `python -m course build`, `python -m course lint`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import nbformat
+
+from course.build import execute, reuse_outputs, without_outputs
+from course.lint import lint
+from course.markers import Project, SourceError, expand, read
+from course.release import differences, guard_work, release, write
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def sources(root: Path, units: list[str]) -> list[Path]:
+    """Find the sources of the units that are named, `02` or `02_soft_targets`; all by default."""
+    found = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
+    if not found:
+        raise SourceError(f"there is no source NN_topic.py in {root / 'solutions'}")
+    wanted = [Path(unit).stem for unit in units]
+    for unit in wanted:
+        if not any(_named(unit, path) for path in found):
+            known = ", ".join(path.stem for path in found)
+            raise SourceError(f"there is no unit {unit!r}; there are {known}")
+    return [p for p in found if not wanted or any(_named(unit, p) for unit in wanted)]
+
+
+def _named(unit: str, path: Path) -> bool:
+    return path.stem == unit or path.stem.split("_")[0] == unit
+
+
+def lint_all(root: Path, paths: list[Path], catalogue: dict) -> None:
+    """Raise one SourceError with every problem of every unit."""
+    problems = [problem for path in paths for problem in lint(path, catalogue)]
+    if problems:
+        problems = [problem.removeprefix(f"{root}/") for problem in problems]
+        raise SourceError("\n".join(problems))
+
+
+def build(root: Path, paths: list[Path], catalogue: dict, run: bool, force: bool) -> None:
+    """Write the solution and the student's notebook of each unit."""
+    lint_all(root, paths, catalogue)
+    released = {path: root / "notebooks" / path.stem / f"{path.stem}.ipynb" for path in paths}
+    for target in released.values():
+        guard_work(target, force)
+    project = Project.read(root)
+    for path, target in released.items():
+        unit = path.stem
+        solution = path.with_suffix("") / f"{unit}.ipynb"
+        notebook = expand(unit, read(path), catalogue, project)
+        student = release(unit, notebook, root / "nbgrader_config.py")
+        if run:
+            print(f"{unit}: running ...", flush=True)
+            done = f"ran in {execute(unit, notebook):.1f} s"
+        else:
+            reuse_outputs(notebook, solution)
+            done = "not run, stored outputs kept"
+        content = (nbformat.writes(notebook) + "\n").encode()
+        write(solution, content)
+        write(target, student)
+        print(f"{unit}: {done}, {len(content) / 1000:.0f} kB", flush=True)
+
+
+def check(root: Path, paths: list[Path], catalogue: dict) -> None:
+    """Raise a SourceError when a committed notebook is not what its source builds."""
+    lint_all(root, paths, catalogue)
+    project, lines = Project.read(root), []
+    for path in paths:
+        unit = path.stem
+        solution = path.with_suffix("") / f"{unit}.ipynb"
+        target = root / "notebooks" / unit / f"{unit}.ipynb"
+        missing = [file for file in (solution, target) if not file.exists()]
+        if missing:
+            lines += [f"{file.relative_to(root)}: missing" for file in missing]
+            continue
+        notebook = expand(unit, read(path), catalogue, project)
+        student = release(unit, notebook, root / "nbgrader_config.py").decode()
+        stored = without_outputs(nbformat.read(solution, as_version=4))
+        lines += differences(
+            str(solution.relative_to(root)), stored, without_outputs(notebook)
+        ) + differences(
+            str(target.relative_to(root)), target.read_bytes().decode(errors="replace"), student
+        )
+    if lines:
+        raise SourceError("\n".join([*lines, "Build again: make release"]))
+    print(f"{len(paths)} units: what is committed is what the sources build")
+
+
+def orphans(root: Path) -> list[str]:
+    """Find folders of units that have no source any more."""
+    return [
+        f"{folder.relative_to(root)}/: there is no solutions/{folder.name}.py"
+        for side in ("solutions", "notebooks")
+        for folder in sorted((root / side).glob("[0-9][0-9]_*/"))
+        if not (root / "solutions" / f"{folder.name}.py").exists()
+    ]
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT, catalogue: dict | None = None):
+    """Read the command line; exit with 1 and the list of problems when there are any."""
+    parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    builds = commands.add_parser("build", help="write the executed and the released notebooks")
+    builds.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    builds.add_argument("--no-execute", action="store_true", help="keep the stored outputs")
+    builds.add_argument("--force", action="store_true", help="replace work, keeping a copy of it")
+    lints = commands.add_parser("lint", help="say what the units lack")
+    for command in (builds, lints):
+        command.add_argument("units", nargs="*", metavar="UNIT", help="02 or 02_soft_targets")
+    options = parser.parse_args(arguments)
+    if catalogue is None:
+        from kdlib.checks import catalogue as load
+
+        catalogue = load()
+    try:
+        paths = sources(root, options.units)
+        if options.command == "lint":
+            lint_all(root, paths, catalogue)
+            print(f"{len(paths)} units: nothing to complain about")
+        elif options.check:
+            if not options.units and (lost := orphans(root)):
+                raise SourceError("\n".join(lost))
+            check(root, paths, catalogue)
+        else:
+            build(root, paths, catalogue, not options.no_execute, options.force)
+    except SourceError as problem:
+        print(problem, file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

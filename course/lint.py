@@ -1,0 +1,154 @@
+"""What every unit must have; all problems at once, each with file and line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from course.markers import ANNOUNCE, MARKERS, Cell, SourceError, hints, read
+
+MAX_SOLUTION_LINES = 15
+MAX_CELL_LINES = 19
+MACHINE_PATH = re.compile(r"(?<![\w.:/~])(/(home|root|Users|tmp|var|mnt)/\w|[A-Z]:\\\\?Users)")
+IGNORE = "nbval-ignore-output"
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+# marker -> the kind of its cell and what else it may carry
+ALLOWED = {
+    "": (("code", "markdown"), ("tags",)),
+    "exercise": (("code",), ()),
+    "check": (("code",), ()),
+    "hints": (("markdown",), ()),
+    "expect": (("markdown",), ()),
+    "written": (("markdown",), ("points", "minutes")),
+    "rubric": (("markdown",), ()),
+}
+
+
+def lint(path: Path, catalogue: dict) -> list[str]:
+    """Give every problem of one unit, as `file:line: what is wrong`, in the order of the file."""
+    try:
+        cells = read(path)
+    except SourceError as error:
+        return [str(error)]
+    found = [problem for rule in RULES for problem in rule(path.stem, cells, catalogue)]
+    found += [
+        (1, f"{extra.name} in solutions/{path.stem}/ would be copied into the release")
+        for extra in sorted(path.with_suffix("").glob("*"))
+        if extra.name not in (f"{path.stem}.ipynb", ".ipynb_checkpoints")
+    ]
+    return [f"{path}:{line}: {what}" for line, what in sorted(set(found))]
+
+
+Problems = Iterator[tuple[int, str]]
+
+
+def _title(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    number = unit.split("_")[0]
+    if not cells or not re.match(rf"# {number} · \S", cells[0].source):
+        yield 1, f"the first cell must be markdown that starts with `# {number} · Title`"
+
+
+def _markers(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    seen: dict[tuple[str, str], int] = {}
+    for cell in cells:
+        kinds, others = ALLOWED[cell.marker]
+        if cell.kind not in kinds:
+            yield cell.line, f"a cell with {cell.marker}= must be a {kinds[0]} cell"
+        for key in cell.metadata.keys() - {cell.marker, *others, "tags", "lines_to_next_cell"}:
+            yield cell.line, f"{key}= does not belong on this cell; markers are {MARKERS}"
+        if cell.marker and (first := seen.setdefault((cell.marker, cell.id), cell.line)) != (
+            cell.line
+        ):
+            yield cell.line, f"{cell.marker}={cell.id!r} is already on line {first}"
+
+
+def _exercises(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    where = {(c.marker, c.id): c for c in cells if c.marker}
+    number = unit.split("_")[0]
+    named = {c.id: c.line for c in reversed(cells) if c.marker in MARKERS[:4]}
+    for name, line in named.items():
+        if name not in catalogue or not name.startswith(f"{number}."):
+            yield line, f"kdlib.checks.catalogue() has no exercise {name!r} of unit {number}"
+            continue
+        if not catalogue[name].mistakes:
+            yield line, f"{name} has no known mistakes"
+        if not catalogue[name].points > 0:
+            yield line, f"{name} has no points"
+        missing = [marker for marker in MARKERS[:4] if (marker, name) not in where]
+        for marker in missing:
+            yield line, f"{name} has no cell with {marker}="
+        if not {"exercise", "check"} & set(missing) and (
+            where["exercise", name].line > where["check", name].line
+        ):
+            yield where["check", name].line, f"the check of {name} stands before the exercise"
+    for name in catalogue:
+        if name.startswith(f"{number}.") and name not in named:
+            yield 1, f"the catalogue has {name}, but this unit does not"
+
+
+def _cells(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    for cell in cells:
+        expected = f'check("{cell.id}", {cell.id.split(".")[-1]})'
+        if cell.marker == "check" and cell.source != expected:
+            yield cell.line, f"a check cell must be exactly `{expected}`"
+        if cell.marker == "hints" and not 2 <= len(hints(cell.source)) <= 3:
+            yield cell.line, f"2 or 3 hints as bullets expected, got {len(hints(cell.source))}"
+        if cell.marker == "exercise":
+            yield from _solution(cell)
+        elif cell.kind == "code" and (lines := len(cell.source.splitlines())) > MAX_CELL_LINES:
+            yield cell.line, f"a code cell of {lines} lines; at most {MAX_CELL_LINES}"
+        if cell.marker and not cell.source.strip():
+            yield cell.line, f"the cell with {cell.marker}={cell.id!r} is empty"
+        for offset, text in enumerate(cell.source.splitlines(), 1):
+            if MACHINE_PATH.search(text):
+                yield cell.line + offset, "a path of somebody's machine"
+
+
+def _solution(cell: Cell) -> Problems:
+    lines = [line.strip() for line in cell.source.splitlines()]
+    if lines.count(BEGIN) != 1 or lines.count(END) != 1 or lines.index(BEGIN) > lines.index(END):
+        yield cell.line, f"an answer cell needs one `{BEGIN}` and one `{END}`"
+        return
+    body = [line for line in lines[lines.index(BEGIN) + 1 : lines.index(END)] if line]
+    if not 1 <= len(body) <= MAX_SOLUTION_LINES:
+        yield (
+            cell.line + lines.index(BEGIN) + 1,
+            f"a solution of {len(body)} lines; 1 to {MAX_SOLUTION_LINES}",
+        )
+
+
+def _written(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    following = [*cells[1:], Cell("", "", {}, 0)]
+    for cell, after in zip(cells, following, strict=True):
+        if cell.marker == "written":
+            if not cell.id.startswith(unit.split("_")[0] + ".") or cell.id in catalogue:
+                yield cell.line, f"{cell.id!r} is not a new name of this unit"
+            for key in ("points", "minutes"):
+                if not isinstance(cell.metadata.get(key), int) or cell.metadata[key] < 1:
+                    yield cell.line, f"{cell.id} needs {key}= with a whole number above 0"
+            if (after.marker, after.id) != ("rubric", cell.id):
+                yield cell.line, f'{cell.id} needs a cell with rubric="{cell.id}" right after it'
+        if after.marker == "rubric" and (cell.marker, cell.id) != ("written", after.id):
+            yield after.line, f"the rubric {after.id} does not follow its written answer"
+
+
+def _announced(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    known = {c.id: c.line for c in cells if c.marker in ("exercise", "written")}
+    said = {
+        name: c.line for c in cells if c.kind == "markdown" for name in ANNOUNCE.findall(c.source)
+    }
+    for name in known.keys() - said.keys():
+        yield known[name], f"no markdown cell announces {name} with {{{{{name}}}}}"
+    for name in said.keys() - known.keys():
+        yield said[name], f"{{{{{name}}}}} names no exercise or written answer of this unit"
+
+
+def _compared(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    code = [c for c in cells if c.kind == "code"]
+    ignored = [c for c in code if IGNORE in c.metadata.get("tags", [])]
+    if 2 * len(ignored) > len(code):
+        yield ignored[-1].line, f"{len(ignored)} of {len(code)} code cells are tagged {IGNORE}"
+
+
+RULES = (_title, _markers, _exercises, _cells, _written, _announced, _compared)
