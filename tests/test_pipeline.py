@@ -1,4 +1,4 @@
-"""The release, proved through nbgrader's own commands: what is right gets its points, and only that."""
+"""The release, proved through nbgrader: what is right gets its points, and nothing else does."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Graded:
         return html.unescape(self.course.feedback(student, self.unit).read_text("utf-8"))
 
 
-def test_cells(unit: str) -> dict[str, float]:
+def released_points(unit: str) -> dict[str, float]:
     """The points of the autograded cells, as released."""
     marked = [cell.metadata.get("nbgrader", {}) for cell in released(unit).cells]
     return {m.grade_id: m.points for m in marked if m.get("grade") and not m.get("solution")}
@@ -86,7 +86,7 @@ def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         course.submit(student, unit, fill(unit, filled))
     course.nbgrader("autograde", unit)
     course.nbgrader("generate_feedback", unit)
-    return Graded(unit, course, course.scores(unit), test_cells(unit))
+    return Graded(unit, course, course.scores(unit), released_points(unit))
 
 
 def test_points_in_the_release_are_the_catalogues(graded: Graded) -> None:
@@ -140,7 +140,6 @@ def test_feedback_gives_no_solution_away(graded: Graded) -> None:
     )
     assert [line for line in sorted(secret) if line in pages] == []
     assert "HIDDEN TESTS" not in pages
-    assert "HIDDEN TESTS" in graded.feedback("perfect") or "check(" in pages
 
 
 # ---------------------------------------------------------------- the ways in and out
@@ -192,7 +191,7 @@ def test_zip_collect_and_export(course: Course) -> None:
     course.nbgrader("export", "--CsvExportPlugin.to=grades.csv", "--to", "grades.csv")
     with (course.root / "grades.csv").open(newline="") as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    total = sum(test_cells(SHORT).values())
+    total = sum(released_points(SHORT).values())
     assert {name: float(row["score"]) for name, row in rows.items()} == {"ada": total, "bob": 0}
 
 
