@@ -7,6 +7,7 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 8888
 ARGS ?=
+COURSE ?= $(CURDIR)
 NAME ?= all
 BIN := .venv/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -17,9 +18,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= are passed on to jupyter lab)
+lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= to jupyter lab; COURSE= another folder)
 	@echo "Starting JupyterLab on port $(PORT), at notebooks/. Ctrl-C twice stops it."
-	@exec $(BIN)/jupyter lab --port=$(PORT) $(AS_ROOT) --ServerApp.root_dir='$(CURDIR)' --FileContentsManager.preferred_dir='$(CURDIR)/notebooks' $(ARGS)
+	@exec $(BIN)/jupyter lab --port=$(PORT) $(AS_ROOT) --ServerApp.root_dir='$(COURSE)' --FileContentsManager.preferred_dir='$(COURSE)/notebooks' $(ARGS)
 
 test: lint ## run everything CI runs: lint, builder check, tests, every solution notebook (ARGS= to pytest)
 	@echo "Running the tests and every solution notebook, two at a time ..."

@@ -1,0 +1,217 @@
+"""A student's session, in a real JupyterLab and a real browser, started as `make lab` starts it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from grading.notebooks import REPOSITORY, answers, exercises, mistake, released
+from kdlib.checks import catalogue
+
+UNIT = "02_soft_targets"
+TOKEN = "browser-test"
+SCREENSHOTS = REPOSITORY / "build" / "screenshots"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    " --disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
+if browser_path is None and not os.environ.get("KDLIB_REQUIRE_BROWSER"):
+    pytest.skip("no chromium on this machine: apt install chromium", allow_module_level=True)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab over a copy of the course."""
+
+    root: Path
+    port: int
+
+    def url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.port}/{path}?token={TOKEN}"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Start `make lab` on a copy, so that no committed notebook is ever written to."""
+    root = tmp_path_factory.mktemp("lab")
+    for folder in ("notebooks", "solutions"):
+        shutil.copytree(REPOSITORY / folder, root / folder)
+    shutil.copy(REPOSITORY / "nbgrader_config.py", root)
+    bare = root / "solutions" / UNIT / f"{UNIT}.ipynb"  # what is seen must come from this run
+    notebook = nbformat.read(bare, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, bare)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("KDLIB_", "MAKE"))}
+    environment |= {
+        "KDLIB_PROGRESS": str(root / "progress.json"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
+        "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
+    }
+    with (root / "lab.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *("make", "-C", str(REPOSITORY), "lab", f"PORT={port}", f"COURSE={root}"),
+                f"ARGS=--no-browser --IdentityProvider.token={TOKEN}",
+            ],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    running = Lab(root, port)
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                urllib.request.urlopen(running.url("api/status"), timeout=5).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"make lab did not start:\n{(root / 'lab.log').read_text()}")
+                time.sleep(0.2)
+        yield running
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def page(lab: Lab) -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    assert browser_path, "KDLIB_REQUIRE_BROWSER is set and there is no chromium"
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(lab.url("lab"))
+        yield page
+        browser.close()
+
+
+def open_notebook(page, lab: Lab, path: str) -> None:
+    page.goto(lab.url(f"lab/tree/{path}"))
+    page.locator(".jp-NotebookPanel:visible .jp-Cell").first.wait_for()
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]:visible").wait_for()
+
+
+def menu(page, *names: str) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text=names[0]).first.click()
+    page.locator(".lm-Menu-itemLabel").get_by_text(names[1], exact=True).click()
+
+
+def run_all(page, file: Path, seconds: float = 240) -> nbformat.NotebookNode:
+    """Run all cells, and give the notebook as saved when the last one has run."""
+    menu(page, "Run", "Run All Cells")
+    deadline = time.monotonic() + seconds
+    while True:
+        page.wait_for_timeout(1000)
+        page.keyboard.press("Control+s")
+        code = [c for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code"]
+        if all(cell.execution_count for cell in code):
+            return code
+        failed = [o for c in code for o in c.outputs if o.output_type == "error"]
+        assert not failed, failed[0].evalue
+        assert time.monotonic() < deadline, "Run All did not come to its end"
+
+
+def show(page, locator, name: str) -> None:
+    locator.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def test_file_browser_opens_at_the_notebooks(page) -> None:
+    page.locator(".jp-DirListing-item").first.wait_for()
+    listed = page.locator(".jp-DirListing-itemText").all_inner_texts()
+    assert [name for name in listed if name[:2].isdigit()] == sorted(
+        path.name for path in (REPOSITORY / "notebooks").iterdir() if path.is_dir()
+    )
+    page.screenshot(path=SCREENSHOTS / "1_start.png")
+
+
+def test_solution_runs_and_shows_verdicts_and_figures(page, lab: Lab) -> None:
+    path = f"solutions/{UNIT}/{UNIT}.ipynb"
+    open_notebook(page, lab, path)
+    code = run_all(page, lab.root / path)
+    kinds = [set(o.data) for c in code for o in c.outputs if o.output_type != "stream"]
+    assert sum("image/png" in kind for kind in kinds) >= 3
+    assert sum("application/vnd.jupyter.widget-view+json" in kind for kind in kinds) >= 1
+    verdicts = page.locator(".kdlib-verdict")
+    assert verdicts.count() == len(exercises(UNIT))
+    for text in verdicts.all_inner_texts():
+        assert "✗" not in text, text
+    show(page, verdicts.first, "2_solution_verdict")
+    show(page, page.locator(".jp-OutputArea-output img").first, "3_solution_figure")
+    show(page, page.locator(".widget-slider").first, "4_solution_slider")
+
+
+def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
+    path = f"notebooks/{UNIT}/{UNIT}.ipynb"
+    name, answer_cell = next(iter(in_order().items()))
+    known = catalogue()[name].mistakes[0]
+    open_notebook(page, lab, path)
+    editor = page.locator(".jp-CodeCell", has_text=f"# answer {name} (keep this line)")
+    editor.locator(".cm-content").click()
+    menu(page, "Run", "Run All Above Selected Cell")
+    editor.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(mistake(name, known.name))
+    page.keyboard.press("Shift+Enter")
+    test = page.locator(".jp-CodeCell", has_text=f'check("{name}"')
+    test.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    verdict = test.locator(".kdlib-verdict")
+    verdict.wait_for()
+    says = " ".join(verdict.inner_text().split())
+    assert known.name in says
+    assert " ".join(known.says.replace("`", "").split())[:60] in says
+    show(page, verdict, "5_wrong_answer")
+    page.keyboard.press("Control+s")
+    saved = lab.root / path
+    for _ in range(50):
+        if answers(nbformat.read(saved, as_version=4))[answer_cell] != "":
+            break
+        page.wait_for_timeout(100)
+    assert known.name in answers(nbformat.read(saved, as_version=4))[answer_cell]
+
+
+def test_validate_button_shows_our_message(page) -> None:
+    """Goes on where the wrong answer stands."""
+    name = next(iter(in_order()))
+    page.get_by_text("Validate", exact=True).first.click()
+    dialog = page.locator(".jp-Dialog", has_text="Validation Results")
+    dialog.wait_for(timeout=180_000)
+    text = " ".join(dialog.inner_text().split())
+    assert "failed" in text
+    assert catalogue()[name].title in text
+    assert catalogue()[name].mistakes[0].name in text
+    assert "Traceback" not in text
+    page.screenshot(path=SCREENSHOTS / "6_validate.png")
+
+
+def in_order() -> dict[str, str]:
+    """The unit's exercises as they stand in the notebook."""
+    cells = list(answers(released(UNIT)))
+    return dict(sorted(exercises(UNIT).items(), key=lambda item: cells.index(item[1])))
