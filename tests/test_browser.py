@@ -23,10 +23,16 @@ UNIT = "02_soft_targets"
 TOKEN = "browser-test"
 SCREENSHOTS = REPOSITORY / "build" / "screenshots"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
-    " --disable-background-networking --disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
 if browser_path is None and not os.environ.get("KDLIB_REQUIRE_BROWSER"):
