@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from course.lint import MACHINE_PATH
-from course.markers import SourceError
+from course.markers import NOTEBOOK_METADATA, SourceError
 
 CELL_SECONDS = 300
 MAX_BYTES = 1_500_000
@@ -46,6 +47,7 @@ def execute(unit: str, notebook: NotebookNode) -> float:
             timeout=CELL_SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": str(folder)}},
+            extra_arguments=["--IPKernelApp.log_level=40"],  # no remarks about the transport
             record_timing=False,
             shutdown_kernel="immediate",
             store_widget_state=False,
@@ -100,15 +102,15 @@ def _says(cell: NotebookNode) -> str:
 def lean(unit: str, notebook: NotebookNode, scratch: tuple[str, ...] = ()) -> None:
     """Keep what a reader sees and what is the same on each run; refuse the rest.
 
-    stderr, widget views (their text stays), execution metadata and tracebacks go. Machine paths
+    stderr, widget views (their text stays), the kernel's metadata and tracebacks go. Machine paths
     and memory addresses in what is left are an error, as is a notebook above MAX_BYTES.
     """
     places = {*scratch, str(Path.home()) + "/", str(Path(__file__).parents[1])}
     problems = []
+    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
-        cell.metadata.pop("execution", None)
         kept: list[NotebookNode] = []
         for output in cell.outputs:
             if output.output_type == "stream":
@@ -160,7 +162,7 @@ def reuse_outputs(notebook: NotebookNode, stored: Path) -> None:
 
 def without_outputs(notebook: NotebookNode) -> str:
     """Give the notebook's text with outputs and execution counts taken out."""
-    bare = nbformat.from_dict(notebook)
+    bare = copy.deepcopy(notebook)
     for cell in bare.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

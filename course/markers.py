@@ -151,7 +151,7 @@ def expand(unit: str, cells: list[Cell], catalogue: dict, project: Project) -> N
         seen[cell.id] = seen.get(cell.id, 0) + 1
         if seen[cell.id] > 1:
             cell.id += f"-{seen[cell.id]}"
-    notebook = nbformat.v4.new_notebook(cells=made, metadata=NOTEBOOK_METADATA)
+    notebook = nbformat.v4.new_notebook(cells=made, metadata=nbformat.from_dict(NOTEBOOK_METADATA))
     notebook.nbformat_minor = 5
     nbformat.validate(notebook)
     return notebook
