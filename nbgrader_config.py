@@ -11,7 +11,7 @@ root = Path(__file__).resolve().parent
 
 # The course's folders. solutions/ and notebooks/ are built by `make release`.
 c.CourseDirectory.root = str(root)
-c.CourseDirectory.course_id = "knowledge-distillation"
+c.CourseDirectory.course_id = "kd"
 c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "notebooks"
 c.CourseDirectory.ignore = [
@@ -27,6 +27,8 @@ c.CourseDirectory.ignore = [
 exchange = Path(os.environ.get("NBGRADER_EXCHANGE", root / ".exchange"))
 exchange.mkdir(parents=True, exist_ok=True)
 c.Exchange.root = str(exchange)
+# Students work in notebooks/, so that is where fetch puts units and submit takes them from.
+c.Exchange.assignment_dir = str(root / "notebooks")
 
 # What a student finds in place of an answer. The rubric of a written answer stands in a locked
 # cell after it: removed here, put back by autograde for the grader to see.
@@ -39,7 +41,7 @@ c.ClearMarkScheme.enforce_metadata = False
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = "(?s).*"
 c.OverwriteCells.add_missing_cells = True
-c.Execute.timeout = 120
+c.Execute.timeout = 300
 c.Execute.shutdown_kernel = "immediate"
 
 # Feedback holds neither hidden tests nor rubrics.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from course.build import execute, reuse_outputs, without_outputs
+from course.build import execute, without_outputs
 from course.lint import lint
 from course.markers import Project, SourceError, expand, read
 from course.release import differences, guard_work, release, write
@@ -19,12 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def sources(root: Path, units: list[str]) -> list[Path]:
     """Find the sources of the units that are named, `02` or `02_soft_targets`; all by default."""
     found = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
-    if not found:
-        raise SourceError(f"there is no source NN_topic.py in {root / 'solutions'}")
     wanted = [Path(unit).stem for unit in units]
     for unit in wanted:
         if not any(_named(unit, path) for path in found):
-            known = ", ".join(path.stem for path in found)
+            known = ", ".join(path.stem for path in found) or "none"
             raise SourceError(f"there is no unit {unit!r}; there are {known}")
     return [p for p in found if not wanted or any(_named(unit, p) for unit in wanted)]
 
@@ -41,7 +39,7 @@ def lint_all(root: Path, paths: list[Path], catalogue: dict) -> None:
         raise SourceError("\n".join(problems))
 
 
-def build(root: Path, paths: list[Path], catalogue: dict, run: bool, force: bool) -> None:
+def build(root: Path, paths: list[Path], catalogue: dict, force: bool) -> None:
     """Write the solution and the student's notebook of each unit."""
     lint_all(root, paths, catalogue)
     released = {path: root / "notebooks" / path.stem / f"{path.stem}.ipynb" for path in paths}
@@ -53,16 +51,12 @@ def build(root: Path, paths: list[Path], catalogue: dict, run: bool, force: bool
         solution = path.with_suffix("") / f"{unit}.ipynb"
         notebook = expand(unit, read(path), catalogue, project)
         student = release(unit, notebook, root / "nbgrader_config.py")
-        if run:
-            print(f"{unit}: running ...", flush=True)
-            done = f"ran in {execute(unit, notebook):.1f} s"
-        else:
-            reuse_outputs(notebook, solution)
-            done = "not run, stored outputs kept"
+        print(f"{unit}: running ...", flush=True)
+        seconds = execute(unit, notebook)
         content = (nbformat.writes(notebook) + "\n").encode()
         write(solution, content)
         write(target, student)
-        print(f"{unit}: {done}, {len(content) / 1000:.0f} kB", flush=True)
+        print(f"{unit}: ran in {seconds:.1f} s, {len(content) / 1000:.0f} kB", flush=True)
 
 
 def check(root: Path, paths: list[Path], catalogue: dict) -> None:
@@ -100,24 +94,28 @@ def orphans(root: Path) -> list[str]:
     ]
 
 
-def main(arguments: list[str] | None = None, root: Path = ROOT, catalogue: dict | None = None):
+def main(
+    arguments: list[str] | None = None, root: Path = ROOT, catalogue: dict | None = None
+) -> None:
     """Read the command line; exit with 1 and the list of problems when there are any."""
     parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     builds = commands.add_parser("build", help="write the executed and the released notebooks")
     builds.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
-    builds.add_argument("--no-execute", action="store_true", help="keep the stored outputs")
     builds.add_argument("--force", action="store_true", help="replace work, keeping a copy of it")
     lints = commands.add_parser("lint", help="say what the units lack")
     for command in (builds, lints):
         command.add_argument("units", nargs="*", metavar="UNIT", help="02 or 02_soft_targets")
     options = parser.parse_args(arguments)
-    if catalogue is None:
-        from kdlib.checks import catalogue as load
-
-        catalogue = load()
     try:
         paths = sources(root, options.units)
+        if not paths:
+            print("there is no unit in solutions/ yet")
+            return
+        if catalogue is None:
+            from kdlib.checks import catalogue as load
+
+            catalogue = load()
         if options.command == "lint":
             lint_all(root, paths, catalogue)
             print(f"{len(paths)} units: nothing to complain about")
@@ -126,7 +124,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT, catalogue: dict 
                 raise SourceError("\n".join(lost))
             check(root, paths, catalogue)
         else:
-            build(root, paths, catalogue, not options.no_execute, options.force)
+            build(root, paths, catalogue, options.force)
     except SourceError as problem:
         print(problem, file=sys.stderr)
         raise SystemExit(1) from None

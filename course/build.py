@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 import tempfile
@@ -21,6 +20,7 @@ from course.markers import NOTEBOOK_METADATA, SourceError
 CELL_SECONDS = 300
 MAX_BYTES = 1_500_000
 WIDGET = "application/vnd.jupyter.widget-view+json"
+SCORE = re.compile(r"(\d+(?:\.\d+)?) of (\d+(?:\.\d+)?) points")
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,16}\b")
 
 
@@ -33,11 +33,13 @@ def execute(unit: str, notebook: NotebookNode) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "work")
         folder.mkdir()
-        progress = Path(scratch, "progress.json")
-        environment = {k: v for k, v in os.environ.items() if k != "NBGRADER_EXECUTION"} | {
+        inherited = {
+            k: v for k, v in os.environ.items() if not k.startswith(("KDLIB_", "NBGRADER_"))
+        }
+        environment = inherited | {
             "IPYTHONDIR": str(Path(scratch, "ipython")),
-            "KDLIB_PROFILE": os.environ.get("KDLIB_PROFILE", "cpu"),
-            "KDLIB_PROGRESS": str(progress),
+            "KDLIB_PROFILE": "cpu",
+            "KDLIB_PROGRESS": str(Path(scratch, "progress.json")),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "OMP_NUM_THREADS": "1",
             "PYTHONHASHSEED": "0",
@@ -58,7 +60,7 @@ def execute(unit: str, notebook: NotebookNode) -> float:
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise SourceError(_failure(unit, notebook, error)) from None
         seconds = time.perf_counter() - start
-        full_marks(unit, notebook, progress)
+        full_marks(unit, notebook)
         lean(unit, notebook, (scratch, os.path.realpath(scratch)))
     return seconds
 
@@ -79,24 +81,20 @@ def _first_line(cell: NotebookNode) -> str:
     return (lines or cell.source.splitlines() or [""])[0]
 
 
-def full_marks(unit: str, notebook: NotebookNode, progress: Path) -> None:
-    """Refuse a solution that does not earn all points of each of its checks."""
-    record = json.loads(progress.read_text(encoding="utf-8")) if progress.exists() else {}
+def full_marks(unit: str, notebook: NotebookNode) -> None:
+    """Refuse a solution whose checks do not all say that they earn full marks."""
     short = []
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):
-            name = cell.metadata.nbgrader.grade_id.replace("-", ".", 1)
-            entry = record.get(name, {})
-            if not entry or entry["last"] < entry["of"]:
-                got = f"{entry.get('last', 0):g} of {cell.metadata.nbgrader.points:g} points"
-                short.append(f"{unit}: the solution of {name} earns {got}{_says(cell)}")
+            shown = "\n".join(o.data.get("text/plain", "") for o in cell.outputs if "data" in o)
+            score, points = SCORE.search(shown), cell.metadata.nbgrader.points
+            if not score or not float(score[1]) == float(score[2]) == points:
+                short.append(
+                    f"{unit}: cell {cell.id} does not show {points:g} of {points:g} points"
+                    + "".join(f"\n    {line}" for line in shown.splitlines())
+                )
     if short:
         raise SourceError("\n".join(short))
-
-
-def _says(cell: NotebookNode) -> str:
-    texts = [o.data.get("text/plain", "") for o in cell.outputs if "data" in o]
-    return "".join(f"\n    {line}" for text in texts for line in text.splitlines())
 
 
 def lean(unit: str, notebook: NotebookNode, scratch: tuple[str, ...] = ()) -> None:
@@ -147,17 +145,6 @@ def _text(output: NotebookNode) -> str:
     if output.output_type == "error":
         return output.evalue
     return "\n".join(v for k, v in output.data.items() if k.startswith("text/"))
-
-
-def reuse_outputs(notebook: NotebookNode, stored: Path) -> None:
-    """Take over the stored outputs of every code cell whose id and source are the same."""
-    if not stored.exists():
-        return
-    before = {(c.id, c.source): c for c in nbformat.read(stored, as_version=4).cells}
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and (cell.id, cell.source) in before:
-            old = before[cell.id, cell.source]
-            cell.outputs, cell.execution_count = old.outputs, old.execution_count
 
 
 def without_outputs(notebook: NotebookNode) -> str:

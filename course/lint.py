@@ -9,7 +9,7 @@ from pathlib import Path
 from course.markers import ANNOUNCE, MARKERS, Cell, SourceError, hints, read
 
 MAX_SOLUTION_LINES = 15
-MAX_CELL_LINES = 19
+MAX_CELL_LINES = 20
 MACHINE_PATH = re.compile(r"(?<![\w.:/~])(/(home|root|Users|tmp|var|mnt)/\w|[A-Z]:\\\\?Users)")
 IGNORE = "nbval-ignore-output"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"

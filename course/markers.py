@@ -22,14 +22,12 @@ NOTEBOOK_METADATA = {
     "language_info": {"name": "python"},
 }
 BOOTSTRAP = """\
-# On Colab this installs kdlib, the library of the course; anywhere else it only looks for it.
-import importlib.util
+# On Colab this installs the course's library; anywhere else it does nothing.
 import sys
 
 if "google.colab" in sys.modules:
     %pip install --quiet "{requirement}"
-if importlib.util.find_spec("kdlib") is None:
-    raise ImportError("kdlib is not installed: run `pip install -e .` in the course folder")"""
+"""
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
 
 
@@ -54,7 +52,7 @@ class Project:
     @property
     def bootstrap(self) -> str:
         requirement = f"{self.name} @ git+{self.repository}@v{self.version}"
-        return BOOTSTRAP.format(requirement=requirement)
+        return BOOTSTRAP.format(requirement=requirement).rstrip()
 
     def badge(self, unit: str) -> str:
         owner_and_name = self.repository.removeprefix("https://github.com/")
