@@ -1,0 +1,76 @@
+"""The two commands, and that what they install is what the course needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+from grading.notebooks import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SERVER_EXTENSIONS = ("assignment_list", "course_list", "formgrader", "validate_assignment")
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, check=True)
+    return re.sub(r"\x1b\[\d+m", "", done.stdout + done.stderr)
+
+
+def test_every_target_of_the_makefile_says_what_it_does() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
+    told = [line.split()[1] for line in run("make", "help").splitlines() if line]
+    assert sorted(told) == sorted(phony)
+
+
+def test_nbgraders_server_extensions_are_on() -> None:
+    listed = run(sys.executable, "-m", "jupyter", "server", "extension", "list")
+    for name in SERVER_EXTENSIONS:
+        assert re.search(rf"nbgrader\.server_extensions\.{name} +enabled", listed), listed
+
+
+def test_nbgraders_and_the_sliders_lab_extensions_are_on() -> None:
+    listed = run(sys.executable, "-m", "jupyter", "labextension", "list")
+    for name in ("@jupyter/nbgrader", "@jupyter-widgets/jupyterlab-manager"):
+        assert re.search(rf"{name} v[\d.]+ +enabled +OK", listed), listed
+
+
+def test_the_repository_is_named_in_one_place() -> None:
+    """Only what is built from pyproject.toml, and the README's `git clone`, may repeat it."""
+    name = PROJECT["urls"]["Repository"].removeprefix("https://")
+    named = run("git", "grep", "-lF", name).split()
+    written_by_hand = [
+        path for path in named if not path.startswith(("notebooks/", "solutions/0", "solutions/1"))
+    ]
+    assert set(written_by_hand) <= {"pyproject.toml", "README.md"}
+
+
+def test_dependencies_are_listed_once() -> None:
+    environment = (REPOSITORY / "environment.yml").read_text(encoding="utf-8")
+    names = {
+        re.split(r"[<>=\[]", requirement)[0]
+        for group in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+        for requirement in group
+    }
+    assert {name for name in names if re.search(rf"\b{name}\b", environment)} == set()
+
+
+def test_the_wheel_holds_kdlib_with_its_data_and_nothing_else(tmp_path: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
+    run(*pip, f"--wheel-dir={tmp_path}", ".")
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        manifest = json.loads(archive.read("kdlib/assets/manifest.json"))
+    assert {name.split("/")[0] for name in names} == {
+        "kdlib",
+        f"kdlib-{PROJECT['version']}.dist-info",
+    }
+    assert manifest
+    tracked = run("git", "ls-files", "kdlib/assets").split()
+    assert set(tracked) <= set(names)
