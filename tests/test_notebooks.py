@@ -1,0 +1,52 @@
+"""What nbval compares in the executed solutions; `make test` lets nbval itself run over them."""
+
+from __future__ import annotations
+
+import pytest
+from nbformat import NotebookNode
+
+from grading.notebooks import solution, units
+
+IGNORED = {"nbval-ignore-output", "nbval-skip"}
+TEXT = ("text/plain", "text/html", "text/markdown", "text/latex", "application/json")
+
+
+def code_cells(unit: str) -> list[NotebookNode]:
+    return [cell for cell in solution(unit).cells if cell.cell_type == "code"]
+
+
+def is_compared(cell: NotebookNode) -> bool:
+    return cell.execution_count is not None and not IGNORED & set(cell.metadata.get("tags", []))
+
+
+def shows_text(cell: NotebookNode) -> bool:
+    return any(
+        o.output_type == "stream" or set(TEXT) & set(o.get("data", {})) for o in cell.outputs
+    )
+
+
+def test_more_than_half_of_all_cells_are_compared(capsys: pytest.CaptureFixture) -> None:
+    cells = [cell for unit in units() for cell in code_cells(unit)]
+    compared = [cell for cell in cells if is_compared(cell)]
+    speaking = [cell for cell in cells if shows_text(cell)]
+    both = [cell for cell in speaking if is_compared(cell)]
+    with capsys.disabled():
+        print(
+            f"\nnbval compares {len(compared)} of {len(cells)} code cells,"
+            f" and {len(both)} of the {len(speaking)} that show text"
+        )
+    assert len(compared) > len(cells) / 2
+    assert len(both) > len(speaking) / 2
+
+
+@pytest.mark.parametrize("unit", units())
+def test_every_cell_of_the_solution_was_run(unit: str) -> None:
+    """nbval does not compare what was never run."""
+    assert [cell.source for cell in code_cells(unit) if cell.execution_count is None] == []
+
+
+@pytest.mark.parametrize("unit", units())
+def test_every_check_is_compared(unit: str) -> None:
+    checks = [c for c in code_cells(unit) if c.metadata.get("nbgrader", {}).get("grade")]
+    assert checks
+    assert all(map(is_compared, checks))
