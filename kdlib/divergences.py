@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from kdlib.checks.seal import reference
-from kdlib.errors import require_finite, require_probability, require_same_shape, require_temperature
+from kdlib.errors import (
+    require_finite,
+    require_probability,
+    require_same_shape,
+    require_temperature,
+)
 
 __all__ = [
     "entropy",

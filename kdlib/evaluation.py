@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.checks.seal import reference
 from kdlib.errors import require_finite, require_same_shape, require_targets
 
 __all__ = [
@@ -54,6 +55,7 @@ def predict(model: nn.Module, inputs: Tensor, batch_size: int = 1000) -> Tensor:
         model.train(before)
 
 
+@reference("00.accuracy")
 def accuracy(logits: Tensor, targets: Tensor) -> float:
     """Share of rows whose largest logit is that of the true class, between 0 and 1.
 
@@ -68,6 +70,7 @@ def accuracy(logits: Tensor, targets: Tensor) -> float:
     return (logits.argmax(dim=-1) == targets).double().mean().item()
 
 
+@reference("00.nll")
 def nll(logits: Tensor, targets: Tensor) -> float:
     """Mean negative log-likelihood of the true class, in nats.
 
@@ -210,9 +213,7 @@ class Interval(NamedTuple):
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] (n = {self.n})"
 
 
-def paired_interval(
-    a: Sequence[float], b: Sequence[float], confidence: float = 0.95
-) -> Interval:
+def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean of the paired differences a - b with Student's t interval.
 
     d_i = a_i - b_i,   mean(d) +- t_{n-1} sd(d) / sqrt(n)

@@ -77,7 +77,10 @@ class FashionTeacher(nn.Module):
                 channels = out
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(dropout), nn.Linear(4 * channels, classes)
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * channels, classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -128,4 +128,6 @@ def class_heatmap(axes: Axes, table: Tensor, class_names: Sequence[str], label: 
         for j, value in enumerate(row):
             if i != j:
                 color = "white" if value > half else "black"
-                axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize=7)
+                axes.text(
+                    j, i, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize=7
+                )

@@ -123,7 +123,9 @@ def _default_loss(temperature: float, alpha: float, label_smoothing: float) -> L
         if teacher_logits is None:
             return F.cross_entropy(student_logits, targets, label_smoothing=label_smoothing)
         if targets is None:
-            return temperature**2 * kl_divergence(teacher_logits, student_logits, temperature).mean()
+            return (
+                temperature**2 * kl_divergence(teacher_logits, student_logits, temperature).mean()
+            )
         return kd_loss(student_logits, teacher_logits, targets, temperature, alpha)
 
     return loss

@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import os
+import pkgutil
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["catalogue", "check"]
 
-UNITS = ("u00_start", "u01_divergences", "u02_soft_targets")
+UNITS = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[:2] in ("u0", "u1")))
 
 
 @functools.cache

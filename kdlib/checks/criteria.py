@@ -36,9 +36,7 @@ def matches(name: str, points: float, *probes: str, keys: tuple[str, ...] = ()) 
     return Criterion(name, points, test)
 
 
-def gradients(
-    name: str, points: float, *probes: str, arguments: tuple[str, ...] = ()
-) -> Criterion:
+def gradients(name: str, points: float, *probes: str, arguments: tuple[str, ...] = ()) -> Criterion:
     """The gradient that arrives at the inputs is the reference's, on these probes.
 
     Args:
@@ -110,7 +108,7 @@ def tidy(points: float, name: str = "no side effects") -> Criterion:
                     "Called twice with the same inputs, it gives two different results. "
                     "Is something drawn at random, or remembered from the first call?"
                 )
-            ran |= seen.status == "returned"
+            ran |= seen.status == "returned" and seen.value is not None
         return None if ran else "Nothing ran to the end, so there is nothing to say."
 
     return Criterion(name, points, test)

@@ -135,4 +135,3 @@ class Exercise:
     def points(self) -> float:
         """The points of all criteria together."""
         return sum(criterion.points for criterion in self.criteria)
-

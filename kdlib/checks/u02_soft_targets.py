@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from kdlib import distill, losses
 from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
-from kdlib.checks.exercise import Arguments, Criterion, Evidence, Exercise, Mistake, Probe
-
-LOG = dict(dim=-1)
+from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 
 
 def _logits(g: torch.Generator, *shape: int, scale: float = 3.0) -> Tensor:
@@ -251,6 +249,11 @@ def _over_the_batch(s, t):
     return F.kl_div(s.log_softmax(0), t.softmax(0), reduction="batchmean")
 
 
+def _log_of_softmax(s, t):
+    p = t.softmax(-1)
+    return (p * (t.log_softmax(-1) - s.softmax(-1).log())).sum(-1).mean()
+
+
 def _soft_cross_entropy(s, t):
     return -(t.softmax(-1) * s.log_softmax(-1)).sum(-1).mean()
 
@@ -313,8 +316,12 @@ KD_LOSS = Exercise(
             _batch(),
             gradients=("student_logits", "teacher_logits"),
         ),
-        Probe("T = 20", "T = 20, alpha = 1", _batch(temperature=20.0, alpha=1.0), ("student_logits",)),
-        Probe("T = 80", "T = 80, alpha = 1", _batch(temperature=80.0, alpha=1.0), ("student_logits",)),
+        Probe(
+            "T = 20", "T = 20, alpha = 1", _batch(temperature=20.0, alpha=1.0), ("student_logits",)
+        ),
+        Probe(
+            "T = 80", "T = 80, alpha = 1", _batch(temperature=80.0, alpha=1.0), ("student_logits",)
+        ),
         Probe("equal", "a student equal to the teacher", _batch(alpha=1.0, equal=True)),
         Probe("shifted", "logits with a constant added to each row", _batch(alpha=1.0, shift=7.0)),
         Probe("large", "logits in the thousands, T = 1", _batch(temperature=1.0, scale=3000.0)),
@@ -326,8 +333,18 @@ KD_LOSS = Exercise(
         matches("the hard term and the mixture", 0.5, "hard", "mixed"),
         gradients("the student's gradient", 0.5, "mixed", arguments=("student_logits",)),
         gradients("the teacher is a constant", 0.5, "mixed", arguments=("teacher_logits",)),
-        law("the gradient's scale does not depend on T", 0.5, ("T = 20", "T = 80"), _scale_of_gradient),
-        law("zero at agreement, unmoved by constants", 0.5, ("equal", "soft", "shifted"), _zero_and_shift),
+        law(
+            "the gradient's scale does not depend on T",
+            0.5,
+            ("T = 20", "T = 80"),
+            _scale_of_gradient,
+        ),
+        law(
+            "zero at agreement, unmoved by constants",
+            0.5,
+            ("equal", "soft", "shifted"),
+            _zero_and_shift,
+        ),
         matches("large logits, float32", 0.5, "large", "float32"),
         rejects("T = 0 is refused", 0.5, "T = 0"),
         tidy(0.5),
@@ -384,6 +401,12 @@ KD_LOSS = Exercise(
             _kd(_log_target_forgotten),
             "You pass the teacher's log-probabilities to `F.kl_div`, which takes them for "
             "probabilities unless `log_target=True` says otherwise.",
+        ),
+        Mistake(
+            "logarithm of a softmax",
+            _kd(_log_of_softmax),
+            "Right for small logits. For large ones a probability underflows to zero and its "
+            "logarithm is minus infinity; `log_softmax` never forms the probability.",
         ),
         Mistake(
             "softmax over the batch",
@@ -524,7 +547,9 @@ KD_GRADIENT = Exercise(
         ),
         Mistake(
             "mean over rows",
-            _gradient_with(lambda s, t, T: ((s / T).softmax(-1) - (t / T).softmax(-1)) / T / len(s)),
+            _gradient_with(
+                lambda s, t, T: ((s / T).softmax(-1) - (t / T).softmax(-1)) / T / len(s)
+            ),
             "You divided by the number of rows. The exercise asks for each row's own gradient, "
             "before any mean over the batch.",
         ),
@@ -542,10 +567,12 @@ KD_GRADIENT = Exercise(
             "exp without subtracting the maximum",
             _gradient_with(
                 lambda s, t, T: (
-                    (s / T).exp() / (s / T).exp().sum(-1, keepdim=True)
-                    - (t / T).exp() / (t / T).exp().sum(-1, keepdim=True)
+                    (
+                        (s / T).exp() / (s / T).exp().sum(-1, keepdim=True)
+                        - (t / T).exp() / (t / T).exp().sum(-1, keepdim=True)
+                    )
+                    / T
                 )
-                / T
             ),
             "Right for small logits, but `exp` of a number in the thousands is infinite. Unit 01 "
             "has the remedy.",
@@ -557,20 +584,6 @@ KD_GRADIENT = Exercise(
 
 
 # ------------------------------------------------------------------ 02.logit_matching_gradient
-
-
-def _approaches(evidence: Evidence) -> str | None:
-    have = evidence.value("hot")
-    arguments = evidence.probes["hot"].make(torch.Generator().manual_seed(0))
-    del arguments
-    exact = evidence.expected["hot"].value
-    error = ((have - exact).norm() / exact.norm()).item()
-    if error < 1e-6:
-        return None
-    return (
-        f"At T = 1000 your rows differ from the limit by {error:.2g} of its length; "
-        "there the two should be one."
-    )
 
 
 LOGIT_MATCHING = Exercise(
@@ -613,9 +626,7 @@ LOGIT_MATCHING = Exercise(
         ),
         Mistake(
             "centred over the batch",
-            _gradient_with(
-                lambda s, t, T: ((s - t) - (s - t).mean(0)) / (s.shape[-1] * T**2)
-            ),
+            _gradient_with(lambda s, t, T: ((s - t) - (s - t).mean(0)) / (s.shape[-1] * T**2)),
             "You subtract the mean of each class over the batch. Centre each row over its classes.",
         ),
         Mistake(
@@ -631,3 +642,457 @@ LOGIT_MATCHING = Exercise(
 
 def _centred(x: Tensor) -> Tensor:
     return x - x.mean(-1, keepdim=True)
+
+
+# ------------------------------------------------------------------ 02.distill_step
+
+
+class _Spy(nn.Module):
+    """A small network with BatchNorm and dropout that remembers how it was called."""
+
+    def __init__(self, seed: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net = nn.Sequential(
+                nn.Linear(5, hidden),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, 4),
+            ).double()
+        self.modes: list[str] = []
+        self.graphs: list[bool] = []
+        self.rows = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.modes.append("train" if self.training else "eval")
+        self.graphs.append(torch.is_grad_enabled())
+        self.rows += len(inputs)
+        return self.net(inputs)
+
+
+def _classroom(g: torch.Generator) -> Arguments:
+    seed = int(torch.randint(10_000, (1,), generator=g))
+    student, teacher = _Spy(seed, 6, 0.0), _Spy(seed + 1, 16, 0.5)
+    teacher.train()
+    student.eval()
+    return {
+        "student": student,
+        "teacher": teacher,
+        "inputs": _logits(g, 2, 12, 5, scale=1.0),
+        "targets": torch.randint(4, (2, 12), generator=g),
+        "optimizer": torch.optim.SGD(student.parameters(), lr=0.3),
+        "temperature": 3.0,
+        "alpha": 0.7,
+    }
+
+
+def _two_steps(answer, a: Arguments) -> dict:
+    """Take two steps on two batches and write down everything that a step may disturb."""
+    student, teacher = a["student"], a["teacher"]
+    frozen = {k: v.clone() for k, v in teacher.state_dict().items()}
+    out: dict = {}
+    for number in (0, 1):
+        rest = (a["optimizer"], a["temperature"], a["alpha"])
+        loss = answer(student, teacher, a["inputs"][number], a["targets"][number], *rest)
+        weights = torch.cat([p.detach().flatten() for p in student.parameters()])
+        out[f"loss of step {number + 1}"] = loss
+        out[f"student after step {number + 1}"] = weights
+    out["loss is a plain number"] = type(loss) is float
+    out["teacher's modes"] = ", ".join(dict.fromkeys(teacher.modes)) or "never called"
+    out["student's modes"] = ", ".join(dict.fromkeys(student.modes)) or "never called"
+    out["graph through the teacher"] = any(teacher.graphs)
+    out["teacher has gradients"] = any(p.grad is not None for p in teacher.parameters())
+    after = teacher.state_dict()
+    out["teacher changed"] = any(not torch.equal(after[k], v) for k, v in frozen.items())
+    return out
+
+
+def _said(key: str, right: object, words: str):
+    """Make a law that one recorded fact is as it should be."""
+
+    def test(evidence: Evidence) -> str | None:
+        if evidence.value("two steps", "teacher's modes") == "never called":
+            return "The teacher was never asked."
+        seen = evidence.value("two steps", key)
+        return None if seen == right else words.format(seen=seen)
+
+    return test
+
+
+def _all_of(*tests):
+    def test(evidence: Evidence) -> str | None:
+        return next((words for t in tests if (words := t(evidence))), None)
+
+    return test
+
+
+def _step(
+    teacher_mode="eval",
+    student_mode="train",
+    graph=False,
+    zero=True,
+    update=True,
+    number=True,
+    swap=False,
+    detach=True,
+    alpha_of=lambda a: a,
+):
+    """Assemble a training step with one thing wrong."""
+
+    def step(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+        student.train(student_mode == "train")
+        if teacher_mode == "eval":
+            teacher.eval()
+        with torch.set_grad_enabled(graph):
+            teacher_logits = teacher(inputs)
+        teacher_logits = teacher_logits.detach() if detach else teacher_logits
+        student_logits = student(inputs)
+        pair = (teacher_logits, student_logits) if swap else (student_logits, teacher_logits)
+        q, p = (x / temperature for x in pair)
+        hard = F.cross_entropy(student_logits, targets)
+        a = alpha_of(alpha)
+        loss = a * temperature**2 * _right(q, p) + (1 - a) * hard
+        if zero:
+            optimizer.zero_grad()
+        loss.backward()
+        if update:
+            optimizer.step()
+        return loss.item() if number else loss
+
+    return step
+
+
+DISTILL_STEP = Exercise(
+    id="02.distill_step",
+    title="One step of distillation",
+    reference=distill.distill_step,
+    probes=(Probe("two steps", "two steps on two batches of 12 rows", _classroom, run=_two_steps),),
+    criteria=(
+        law(
+            "the teacher answers in eval mode",
+            0.5,
+            ("two steps",),
+            _all_of(
+                _said(
+                    "teacher's modes",
+                    "eval",
+                    "The teacher was called in this mode: {seen}. With dropout and BatchNorm in "
+                    "train mode it gives other answers than the ones it was chosen for.",
+                ),
+                _said(
+                    "teacher changed",
+                    False,
+                    "After your steps the teacher is another network than before: its parameters "
+                    "or BatchNorm statistics changed.",
+                ),
+            ),
+        ),
+        law(
+            "no graph and no gradient for the teacher",
+            0.5,
+            ("two steps",),
+            _all_of(
+                _said(
+                    "graph through the teacher",
+                    False,
+                    "Autograd records the teacher's forward pass. That costs the memory of all "
+                    "its activations, for a gradient that nobody wants.",
+                ),
+                _said("teacher has gradients", False, "The teacher's parameters have gradients."),
+            ),
+        ),
+        law(
+            "the student answers in train mode",
+            0.5,
+            ("two steps",),
+            _said("student's modes", "train", "The student was called in this mode: {seen}."),
+        ),
+        matches(
+            "the loss of both steps", 1.0, "two steps", keys=("loss of step 1", "loss of step 2")
+        ),
+        matches(
+            "the student after both steps",
+            1.0,
+            "two steps",
+            keys=("student after step 1", "student after step 2"),
+        ),
+        law(
+            "the loss is a plain number",
+            0.5,
+            ("two steps",),
+            _said(
+                "loss is a plain number",
+                True,
+                "You return a tensor. Whoever collects it in a list keeps its graph alive.",
+            ),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "teacher in train mode",
+            _step(teacher_mode="train"),
+            "Nobody told the teacher to be in eval mode. Its dropout is on, and its BatchNorm uses "
+            "this batch's statistics and updates its own, even under `no_grad`. (Some do it on "
+            "purpose: clovaai/overhaul-distillation #37.)",
+            "Sharpiless/yolov5-knowledge-distillation #5",
+        ),
+        Mistake(
+            "graph kept through the teacher",
+            _step(graph=True),
+            "`detach` after the teacher's forward pass is too late to save memory: by then all of "
+            "its activations have been kept. Do not let autograd record them in the first place.",
+            "clovaai/overhaul-distillation #34, as a question",
+        ),
+        Mistake(
+            "gradient into the teacher",
+            _step(graph=True, detach=False),
+            "The loss sends gradient into the teacher's parameters. `eval()` does not stop that: "
+            "it only switches dropout and BatchNorm.",
+            "haitongli/knowledge-distillation-pytorch #25, as a question",
+        ),
+        Mistake(
+            "student in eval mode",
+            _step(student_mode="eval"),
+            "The student learns in eval mode: its BatchNorm statistics never move. Which mode has "
+            "it been left in by the last evaluation?",
+        ),
+        Mistake(
+            "gradients never cleared",
+            _step(zero=False),
+            "The second step goes wrong: the first step's gradient is still in it. PyTorch adds "
+            "to `.grad`, it does not replace it.",
+        ),
+        Mistake(
+            "no update",
+            _step(update=False),
+            "The student is the same after your step as before. Which call changes parameters?",
+        ),
+        Mistake(
+            "student and teacher exchanged",
+            _step(swap=True),
+            "The loss gets the teacher's logits where it expects the student's. Only the hard "
+            "term and a reversed divergence are left to learn from.",
+            "keras-team/keras-io #257",
+        ),
+        Mistake(
+            "hard labels only",
+            _step(alpha_of=lambda a: 0.0),
+            "Your step learns from the labels alone; the teacher's answer has no effect.",
+        ),
+        Mistake(
+            "alpha the wrong way round",
+            _step(alpha_of=lambda a: 1 - a),
+            "Alpha weighs the hard term in your step. In this course it weighs the soft one.",
+        ),
+        Mistake(
+            "the loss with its graph",
+            _step(number=False),
+            "You return the loss as a tensor that still holds the whole graph. A list of 10,000 "
+            "of them keeps 10,000 batches of activations in memory.",
+        ),
+    ),
+    minutes=15,
+    difficulty=2,
+)
+
+
+# ------------------------------------------------------------------ 02.TeacherCache
+
+
+def _library(g: torch.Generator) -> Arguments:
+    seed = int(torch.randint(10_000, (1,), generator=g))
+    teacher = _Spy(seed, 16, 0.5)
+    teacher.train()
+    inputs = _logits(g, 37, 5, scale=1.0)
+    order = torch.randperm(37, generator=g)
+    return {"teacher": teacher, "inputs": inputs, "batch_size": 8, "order": order}
+
+
+def _two_epochs(answer, a: Arguments) -> dict:
+    """Build the cache and read it in two different shuffled orders."""
+    teacher = a["teacher"]
+    cache = answer(teacher, a["inputs"], a["batch_size"])
+    order = a["order"]
+    first = [cache[chunk] for chunk in order.split(10)]
+    again = [cache[chunk] for chunk in order.flip(0).split(7)]
+    return {
+        "first epoch": torch.cat(first),
+        "second epoch": torch.cat(again),
+        "length": len(cache),
+        "rows sent through the teacher": teacher.rows,
+        "teacher's modes": ", ".join(dict.fromkeys(teacher.modes)),
+        "gradient": any(part.requires_grad for part in first + again),
+    }
+
+
+def _fact(key: str, right: object, words: str):
+    def test(evidence: Evidence) -> str | None:
+        seen = evidence.value("two epochs", key)
+        return None if seen == right else words.format(seen=seen)
+
+    return test
+
+
+class _ByPosition:
+    """Hands out the batches in the order in which the teacher saw them."""
+
+    def __init__(self, teacher, inputs, batch_size=256):
+        teacher.eval()
+        with torch.no_grad():
+            self.logits = torch.cat([teacher(chunk) for chunk in inputs.split(batch_size)])
+        self.next = 0
+
+    def __len__(self):
+        return len(self.logits)
+
+    def __getitem__(self, indices):
+        rows = (torch.arange(len(indices)) + self.next) % len(self.logits)
+        self.next += len(indices)
+        return self.logits[rows]
+
+
+class _Sorted(_ByPosition):
+    def __getitem__(self, indices):
+        return self.logits[indices.sort().values]
+
+
+class _NoCache:
+    def __init__(self, teacher, inputs, batch_size=256):
+        self.teacher, self.inputs = teacher.eval(), inputs
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, indices):
+        with torch.no_grad():
+            return self.teacher(self.inputs[indices])
+
+
+class _TrainMode(_ByPosition):
+    def __init__(self, teacher, inputs, batch_size=256):
+        with torch.no_grad():
+            self.logits = torch.cat([teacher(chunk) for chunk in inputs.split(batch_size)])
+
+    def __getitem__(self, indices):
+        return self.logits[indices]
+
+
+class _WithGraph(_TrainMode):
+    def __init__(self, teacher, inputs, batch_size=256):
+        teacher.eval()
+        self.logits = torch.cat([teacher(chunk) for chunk in inputs.split(batch_size)])
+
+
+class _Probabilities(_TrainMode):
+    def __init__(self, teacher, inputs, batch_size=256):
+        teacher.eval()
+        with torch.no_grad():
+            self.logits = torch.cat([teacher(c).softmax(-1) for c in inputs.split(batch_size)])
+
+
+class _LastBatchDropped(_TrainMode):
+    def __init__(self, teacher, inputs, batch_size=256):
+        teacher.eval()
+        with torch.no_grad():
+            whole = len(inputs) // batch_size * batch_size
+            found = torch.cat([teacher(c) for c in inputs[:whole].split(batch_size)])
+        self.logits = torch.zeros(len(inputs), found.shape[-1], dtype=found.dtype)
+        self.logits[:whole] = found
+
+
+TEACHER_CACHE = Exercise(
+    id="02.TeacherCache",
+    title="A cache of the teacher's logits",
+    reference=distill.TeacherCache,
+    probes=(
+        Probe("two epochs", "37 inputs read in two shuffled orders", _library, run=_two_epochs),
+    ),
+    criteria=(
+        matches(
+            "each index gets its own logits",
+            1.5,
+            "two epochs",
+            keys=("first epoch", "second epoch", "length"),
+        ),
+        law(
+            "the teacher runs once over the data, in eval mode",
+            1.0,
+            ("two epochs",),
+            _all_of(
+                _fact(
+                    "rows sent through the teacher",
+                    37,
+                    "For 37 inputs read twice, {seen} rows went through the teacher.",
+                ),
+                _fact("teacher's modes", "eval", "The teacher was called in this mode: {seen}."),
+            ),
+        ),
+        law(
+            "nothing in it has a graph",
+            0.5,
+            ("two epochs",),
+            _fact(
+                "gradient", False, "What the cache gives out still hangs on the teacher's graph."
+            ),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "looked up by position",
+            _ByPosition,
+            "Your cache hands out logits in the order in which the teacher saw the images, "
+            "whatever it is asked for. As soon as the data are shuffled, every image is taught "
+            "with another image's soft targets. Nothing crashes.",
+            "haitongli/knowledge-distillation-pytorch #4, #9, #16 and #17",
+        ),
+        Mistake(
+            "indices sorted",
+            _Sorted,
+            "Right rows, wrong order: what comes back is sorted by index, while the batch is not.",
+        ),
+        Mistake(
+            "not a cache",
+            _NoCache,
+            "Right answers, but the teacher computes each of them anew in every epoch, which is "
+            "the cost that a cache is there to save.",
+        ),
+        Mistake(
+            "teacher in train mode",
+            _TrainMode,
+            "The logits you stored are those of a teacher with dropout on and with BatchNorm "
+            "looking at the batch: a worse teacher, frozen for good.",
+            "vrvlive/knowlege-distillation #2, as a question",
+        ),
+        Mistake(
+            "the graph is cached too",
+            _WithGraph,
+            "The stored logits still hang on the teacher's graph, so every activation of every "
+            "example stays in memory.",
+        ),
+        Mistake(
+            "probabilities stored",
+            _Probabilities,
+            "You stored probabilities at T = 1. The logits can be softened to any temperature "
+            "later; from probabilities the small ones are already rounded away.",
+        ),
+        Mistake(
+            "last batch dropped",
+            _LastBatchDropped,
+            "The last examples have logits of zero: 37 is not a multiple of the batch size, and "
+            "the remainder was never sent through the teacher.",
+        ),
+    ),
+    minutes=15,
+    difficulty=2,
+)
+
+EXERCISES: tuple[Exercise, ...] = (
+    NEAR_MISSES,
+    KD_LOSS,
+    KD_GRADIENT,
+    LOGIT_MATCHING,
+    DISTILL_STEP,
+    TEACHER_CACHE,
+)

@@ -1,0 +1,1 @@
+"""Every empirical claim of the course: code, seeds, stored result."""
