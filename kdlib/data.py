@@ -1,4 +1,4 @@
-"""Real data without a download: Fashion-MNIST at 14x14 (a subset ships) and scikit-learn's digits."""
+"""Real data without a download: Fashion-MNIST at 14x14 (a subset ships) and digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of arguments: a `ValueError` that names the argument, what was given, what was expected."""
+"""Checks of arguments: a `ValueError` that names the argument, what was given and expected."""
 
 from __future__ import annotations
 

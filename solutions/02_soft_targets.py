@@ -63,7 +63,7 @@ unsure = shirts[teacher_test[shirts].softmax(-1).max(-1).values.argsort()[[0, 10
 
 def top3(logits: Tensor) -> str:
     probs, classes = logits.softmax(-1).topk(3)
-    return "\n".join(f"{names[c]} {p:.0%}" for p, c in zip(probs, classes))
+    return "\n".join(f"{names[c]} {p:.0%}" for p, c in zip(probs, classes, strict=True))
 
 
 plots.image_row(test.inputs[unsure], [top3(z) for z in teacher_test[unsure]], height=2.6)
@@ -153,7 +153,7 @@ slider(show_temperature, "T", 0.5, 20.0, 1.0, 0.5)
 
 # %%
 _, axes = plots.figure(3, height=2.8, sharey=True)
-for ax, T in zip(axes, (1.0, 4.0, 20.0)):
+for ax, T in zip(axes, (1.0, 4.0, 20.0), strict=True):
     plots.probability_bars(ax, (teacher_test[certain] / T).softmax(-1), names, f"T = {T:g}")
 plt.show()
 
@@ -285,7 +285,12 @@ sizes = [
 ]
 _, ax = plots.figure(height=3.2)
 ax.loglog(temperatures, sizes, "o-", label="without $T^2$")
-ax.loglog(temperatures, [s * T**2 for s, T in zip(sizes, temperatures)], "s-", label="with $T^2$")
+ax.loglog(
+    temperatures,
+    [s * T**2 for s, T in zip(sizes, temperatures, strict=True)],
+    "s-",
+    label="with $T^2$",
+)
 ax.set_xlabel("temperature")
 ax.set_ylabel("mean length of the gradient")
 ax.legend()
@@ -575,7 +580,7 @@ stored = evidence.load("u02_soft_targets")
 regimes = ["300 labels", "1000 labels", "6000 labels"]
 arms = [a for a in stored["results"][regimes[0]] if a.startswith("distilled")]
 _, ax = plots.figure(height=3.6)
-for offset, (regime, marker) in enumerate(zip(regimes, "osD")):
+for offset, (regime, marker) in enumerate(zip(regimes, "osD", strict=True)):
     found = [stored["results"][regime][arm]["accuracy_difference"] for arm in arms]
     x = [i + 0.12 * (offset - 1) for i in range(len(arms))]
     spread = [[m - lo for m, lo, _ in found], [hi - m for m, _, hi in found]]

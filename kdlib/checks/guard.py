@@ -1,4 +1,4 @@
-"""Limits around one call of a student's function: time, forbidden shortcuts, noise, random state."""
+"""Limits around one call of a student's function: time, forbidden shortcuts, noise, chance."""
 
 from __future__ import annotations
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from kdlib.checks.exercise import Evidence, Exercise, Mistake
 from kdlib.checks.observe import observe
-from kdlib.checks.record import Record, as_tensor, same
+from kdlib.checks.record import Record, as_tensor, flatten, same
 from kdlib.checks.verdict import Diagnosis, Result, Verdict
 from kdlib.checks.words import factor
 
@@ -30,26 +32,32 @@ def judge(exercise: Exercise, student: Record, seed: int = 0) -> Verdict:
     expected = _reference_record(exercise, seed)
     evidence = Evidence(student, expected, {probe.name: probe for probe in exercise.probes})
     if all(seen.status == "not implemented" for seen in student.values()):
-        nothing = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
-        return Verdict(exercise.id, exercise.title, nothing, (), started=False, seed=seed)
-    constant = _is_constant(student) and not _is_constant(expected)
+        failed = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
+        return Verdict(exercise.id, exercise.title, failed, (), started=False, seed=seed)
+    nothing = _is_constant(student) and not _is_constant(expected)
+    nothing |= _is_empty(student) and not _is_empty(expected)
     results = []
     for criterion in exercise.criteria:
         problem = criterion.test(evidence)
-        if constant and problem is None:
+        if nothing and problem is None:
             problem = "It gives the same answer whatever it is given, so this earns nothing yet."
         results.append(Result(criterion.name, criterion.points, problem is None, problem or ""))
     diagnoses: tuple[Diagnosis, ...] = ()
     if not all(result.passed for result in results):
-        found = diagnose(exercise, student, expected, seed)
+        found, explained = diagnose(exercise, student, expected, seed)
         diagnoses = tuple(Diagnosis(m.name, m.says, m.seen_in) for m in found)
-        if not diagnoses and (words := factor(exercise, dict(student), dict(expected))):
-            diagnoses = (Diagnosis("a constant factor", words, ""),)
+        sized = {(probe.name, "value") for probe in exercise.probes if probe.sizes}
+        if (sized & dict(_departures(student, expected)).keys()) - explained and (
+            words := factor(exercise, student, expected)
+        ):
+            diagnoses = (Diagnosis("a constant factor", words, ""), *diagnoses)
     return Verdict(exercise.id, exercise.title, tuple(results), diagnoses, started=True, seed=seed)
 
 
-def diagnose(exercise: Exercise, student: Record, expected: Record, seed: int) -> list[Mistake]:
-    """Find the known mistakes that reproduce the student's record.
+def diagnose(
+    exercise: Exercise, student: Record, expected: Record, seed: int
+) -> tuple[list[Mistake], set[tuple[str, str]]]:
+    """Find the known mistakes that reproduce the student's record, and the fields they explain.
 
     A mistake explains the student when, wherever the mistake departs from the reference, the
     student departs in the very same way. Mistakes that explain most come first; one that explains
@@ -70,7 +78,7 @@ def diagnose(exercise: Exercise, student: Record, expected: Record, seed: int) -
         if departures - explained:
             found.append(mistake)
             explained |= departures
-    return found
+    return found, explained
 
 
 def _departures(record: Record, expected: Record) -> Iterator[tuple[tuple[str, str], object]]:
@@ -89,6 +97,16 @@ def _is_constant(record: Record) -> bool:
         return False
     first = tensors[0].double().flatten()[0] if tensors[0].numel() else None
     return first is not None and all(bool((t.double() == first).all()) for t in tensors)
+
+
+def _is_empty(record: Record) -> bool:
+    """Say whether no call returned a single number."""
+    return not any(
+        isinstance(leaf, Tensor | float) and not isinstance(leaf, bool)
+        for seen in record.values()
+        if seen.status == "returned"
+        for _, leaf in flatten(seen.value, "")
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -556,7 +556,7 @@ KD_GRADIENT = Exercise(
         Mistake(
             "temperature outside the softmax only",
             _gradient_with(lambda s, t, T: (s.softmax(-1) - t.softmax(-1)) / T),
-            "Both softmaxes are at T = 1. The probabilities in this gradient are the softened ones.",
+            "Both softmaxes are at T = 1. This gradient has the softened probabilities.",
         ),
         Mistake(
             "softmax of the difference",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlib.checks.exercise import Exercise, Probe
-from kdlib.checks.record import Observation, Opaque, as_tensor, same
+from kdlib.checks.record import Observation, Opaque, Record, as_tensor, same
 
 
 def show(value: Any) -> str:
@@ -99,7 +99,7 @@ def _how(have: Tensor, want: Tensor) -> str:
     return f"{int(wrong.sum())} of {have.numel()} entries are off, the first at {first}."
 
 
-def factor(exercise: Exercise, student: dict, expected: dict) -> str | None:
+def factor(exercise: Exercise, student: Record, expected: Record) -> str | None:
     """Find one constant factor, made of the probes' named sizes, that turns right into wrong.
 
     Covers the mixtures that no single known mistake covers, such as a mean over classes together

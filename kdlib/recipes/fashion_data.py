@@ -1,4 +1,4 @@
-"""Make `fashion_mnist_14.npz` from the original files, as Debian's dataset-fashion-mnist ships them."""
+"""Make `fashion_mnist_14.npz` from the original files (Debian's dataset-fashion-mnist)."""
 
 from __future__ import annotations
 
