@@ -85,7 +85,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=max(steps, 2), pct_start=0.2
+        optimizer, lr, total_steps=max(steps, 10), pct_start=0.2
     )
     history, queue = History(), torch.empty(0, dtype=torch.long)
     model.train()
