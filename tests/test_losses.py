@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from kdlib import divergences, losses
 from tests import oracles
 
-CLOSE = dict(rtol=1e-9, atol=1e-9)
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 
 def pair(seed=0, rows=7, classes=11, scale=3.0):
