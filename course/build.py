@@ -52,7 +52,7 @@ def execute(unit: str, notebook: NotebookNode) -> float:
             extra_arguments=["--IPKernelApp.log_level=40"],  # no remarks about the transport
             record_timing=False,
             shutdown_kernel="immediate",
-            store_widget_state=False,
+            store_widget_state=True,  # without it nbclient fails on output widgets
         )
         start = time.perf_counter()
         try:
