@@ -55,5 +55,5 @@ c.GenerateFeedback.preprocessors = [
 # zip_collect: downloaded/02_soft_targets/archive/ada_02_soft_targets.ipynb, or that notebook in
 # ada.zip or in a folder ada/.
 c.FileNameCollectorPlugin.named_regexp = (
-    r".*/extracted/(?P<student_id>[^/_]+)[_/](?:.*/)?(?P<file_id>\d\d_\w+)"
+    r".*/extracted/(?:[^/]+/)*?(?P<student_id>[^/_]+)[_/](?:.*/)?(?P<file_id>\d\d_\w+)"
 )

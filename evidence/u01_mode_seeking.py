@@ -35,7 +35,9 @@ def mixture(seed: int) -> tuple[Tensor, float, float]:
     left, right = -2 - u[0], 2 + u[1]
     stds = 0.5 + 0.3 * u[2:4]
     weight = 0.35 + 0.3 * u[4]
-    parts = torch.stack([normal(left, stds[0]).log_softmax(0), normal(right, stds[1]).log_softmax(0)])
+    parts = torch.stack(
+        [normal(left, stds[0]).log_softmax(0), normal(right, stds[1]).log_softmax(0)]
+    )
     return (
         torch.logsumexp(parts + torch.stack([weight, 1 - weight]).log()[:, None], 0),
         left.item(),

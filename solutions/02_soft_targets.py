@@ -70,8 +70,8 @@ plots.image_row(test.inputs[unsure], [top3(z) for z in teacher_test[unsure]], he
 plt.show()
 
 # %% [markdown]
-# *Figure: three shirts from the test set, from one that the teacher is unsure about to one that it
-# is certain of. The runners-up are other garments for the upper body.*
+# *Figure: three shirts from the test set: one that the teacher is unsure about, one that it takes for
+# a dress, and one that it is certain of. Most of the runners-up are garments for the upper body.*
 #
 # One image is an anecdote. The next exercise asks the question of all of them: **given the true
 # class, how does the teacher share out the probability that it puts on the wrong ones?**
@@ -137,7 +137,9 @@ for true, near, far in (("Shirt", "T-shirt/top", "Sandal"), ("Sneaker", "Ankle b
 # At $T = 1$ most of these numbers are too small to move a gradient. A temperature above 1 raises
 # them: $p_i^T \propto \exp(v_i / T)$ (equation 1 of the paper).
 
-# %%
+# %% tags=["nbval-ignore-output"]
+from kdlib.widgets import slider
+
 certain = int(unsure[2])
 
 
@@ -146,8 +148,6 @@ def show_temperature(T: float) -> None:
     plots.probability_bars(axes, (teacher_test[certain] / T).softmax(-1), names, f"T = {T:g}")
     plt.show()
 
-
-from kdlib.widgets import slider
 
 slider(show_temperature, "T", 0.5, 20.0, 1.0, 0.5)
 

@@ -21,6 +21,7 @@ from kdlib.checks import catalogue
 
 UNIT = "02_soft_targets"
 TOKEN = "browser-test"
+PANEL = ".jp-NotebookPanel:visible"
 SCREENSHOTS = REPOSITORY / "build" / "screenshots"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -63,6 +64,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, bare)
+
+    # Every cell stays in the page, also those out of sight.
+    tracker = root / "settings" / "@jupyterlab" / "notebook-extension"
+    tracker.mkdir(parents=True)
+    (tracker / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -109,7 +115,7 @@ def page(lab: Lab) -> Iterator:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(60_000)
         page.goto(lab.url("lab"))
         yield page
@@ -178,14 +184,14 @@ def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
     name, answer_cell = next(iter(in_order().items()))
     known = catalogue()[name].mistakes[0]
     open_notebook(page, lab, path)
-    editor = page.locator(".jp-CodeCell", has_text=f"# answer {name} (keep this line)")
+    editor = page.locator(f"{PANEL} .jp-CodeCell", has_text=f"# answer {name} (keep this line)")
     editor.locator(".cm-content").click()
     menu(page, "Run", "Run All Above Selected Cell")
     editor.locator(".cm-content").click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(mistake(name, known.name))
     page.keyboard.press("Shift+Enter")
-    test = page.locator(".jp-CodeCell", has_text=f'check("{name}"')
+    test = page.locator(f"{PANEL} .jp-CodeCell", has_text=f'check("{name}"')
     test.locator(".cm-content").click()
     page.keyboard.press("Shift+Enter")
     verdict = test.locator(".kdlib-verdict")
@@ -206,7 +212,7 @@ def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
 def test_validate_button_shows_our_message(page) -> None:
     """Goes on where the wrong answer stands."""
     name = next(iter(in_order()))
-    page.get_by_text("Validate", exact=True).first.click()
+    page.locator(PANEL).get_by_text("Validate", exact=True).first.click()
     dialog = page.locator(".jp-Dialog", has_text="Validation Results")
     dialog.wait_for(timeout=180_000)
     text = " ".join(dialog.inner_text().split())

@@ -255,9 +255,13 @@ def _takes_any_temperature(teacher_logits, student_logits, temperature=1.0):
 def _zero_and_never_negative(evidence: Evidence) -> str | None:
     home = evidence.value("equal").abs().max().item()
     if home > 1e-9:
-        return f"For equal distributions one of your rows is {home:.4g}. A divergence is zero there."
+        return (
+            f"For equal distributions one of your rows is {home:.4g}. A divergence is zero there."
+        )
     low = evidence.value("plain").min().item()
-    return None if low >= -1e-9 else f"One of your rows is {low:.4g}. A divergence is never negative."
+    return (
+        None if low >= -1e-9 else f"One of your rows is {low:.4g}. A divergence is never negative."
+    )
 
 
 KL = Exercise(
@@ -288,18 +292,16 @@ KL = Exercise(
         Mistake(
             "log_target forgotten",
             _kl_with(
-                lambda v, z: F.kl_div(
-                    z.log_softmax(-1), v.log_softmax(-1), reduction="none"
-                ).sum(-1)
+                lambda v, z: F.kl_div(z.log_softmax(-1), v.log_softmax(-1), reduction="none").sum(
+                    -1
+                )
             ),
             "`F.kl_div` takes its second argument for probabilities unless `log_target=True` is "
             "given. Yours are log-probabilities, so it takes the logarithm of a negative number.",
         ),
         Mistake(
             "probabilities for log-probabilities",
-            _kl_with(
-                lambda v, z: F.kl_div(z.softmax(-1), v.softmax(-1), reduction="none").sum(-1)
-            ),
+            _kl_with(lambda v, z: F.kl_div(z.softmax(-1), v.softmax(-1), reduction="none").sum(-1)),
             "`F.kl_div` wants the student's *log*-probabilities. Given probabilities it returns a "
             "number all the same, and one that can be negative.",
             "microsoft/ProDA #20, sebastian-hofstaetter/matchmaker #18",
@@ -489,7 +491,11 @@ def _tv_with(rule):
 
 def _at_most_one(evidence: Evidence) -> str | None:
     top = evidence.value("disjoint").max().item()
-    return None if top <= 1 + 1e-9 else f"One of your rows is {top:.4g}. No more than all mass can move."
+    return (
+        None
+        if top <= 1 + 1e-9
+        else f"One of your rows is {top:.4g}. No more than all mass can move."
+    )
 
 
 TOTAL_VARIATION = Exercise(
@@ -498,7 +504,12 @@ TOTAL_VARIATION = Exercise(
     reference=divergences.total_variation,
     probes=(
         Probe("plain", "6 rows of 7 classes", _two(), sizes={"the number of classes": 7, "two": 2}),
-        Probe("three", "6 rows of 3 classes", _two(classes=3), sizes={"the number of classes": 3, "two": 2}),
+        Probe(
+            "three",
+            "6 rows of 3 classes",
+            _two(classes=3),
+            sizes={"the number of classes": 3, "two": 2},
+        ),
         Probe("equal", "a student equal to the teacher", _two(equal=True)),
         Probe("disjoint", "logits in the hundreds: the two agree on nothing", _two(300.0)),
     ),
