@@ -347,7 +347,7 @@ def test_the_fixture_has_no_problem(tmp_path: Path) -> None:
     ],
 )
 def test_lint_names_the_problem_and_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
-    # four code cells: with one more tag, half of them are tagged; the fifth case needs three
+    # One of the four code cells is tagged already; more than half is three of them.
     more = [('# %% check="07.double"', '# %% check="07.double" tags=["nbval-ignore-output"]')]
     problems = linted(tmp_path, (old, new), *(more if "tagged" in said else []))
     assert any(re.match(r"\d+: ", p) and said in p for p in problems), problems
