@@ -95,7 +95,7 @@ def main() -> None:
     store(
         "u01_mode_seeking",
         {
-            "claim": "standard deviation of the fit, and its share in the valley, against reverse KL",
+            "claim": "standard deviation and share in the valley of the fit, against reverse KL",
             "seeds": list(SEEDS),
             "steps": STEPS,
             "valley_of_the_target": [round(v, 5) for v in target_valley],

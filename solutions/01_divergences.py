@@ -408,8 +408,8 @@ def fit_gaussian(divergence, start: float, steps: int = 600) -> tuple[float, flo
 # %%
 fits = {
     "forward KL": fit_gaussian(kl_divergence, 0.5),
-    "reverse KL, from the right": fit_gaussian(lambda p, q: kl_divergence(q, p), 0.5),
-    "reverse KL, from the left": fit_gaussian(lambda p, q: kl_divergence(q, p), -0.5),
+    "reverse KL, from the right": fit_gaussian(lambda p, q: kl_divergence(q, p), 1.5),
+    "reverse KL, from the left": fit_gaussian(lambda p, q: kl_divergence(q, p), -1.5),
     "JSD, beta = 0.5": fit_gaussian(lambda p, q: generalized_jsd(p, q, 0.5), 0.5),
 }
 for name, (mean, std) in fits.items():

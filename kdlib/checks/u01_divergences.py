@@ -428,7 +428,7 @@ JSD = Exercise(
         Mistake(
             "mixture taken in log space",
             _jsd_with(_mixed_in_log_space),
-            "You mix log-probabilities. The mixture m is one of *probabilities*; a weighted mean of "
+            "You mix log-probabilities. The mixture is one of *probabilities*; a weighted mean of "
             "logarithms is another thing, and does not even sum to one.",
         ),
         Mistake(
