@@ -94,7 +94,7 @@ def digits(train: bool = True, n: int | None = None, seed: int = 0) -> Split:
     """Handwritten digits at 8x8 from scikit-learn: 1,200 to train on, 597 to test on.
 
     Args:
-        train: which part of a fixed split.
+        train: which part of a fixed split, stratified by class.
         n: a random subset of this size; all when None.
         seed: of the subset.
 
@@ -105,10 +105,13 @@ def digits(train: bool = True, n: int | None = None, seed: int = 0) -> Split:
         ValueError: `n` is larger than the split.
     """
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     data = load_digits()
-    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
-    keep = order[:1200] if train else order[1200:]
+    parts = train_test_split(
+        range(len(data.target)), train_size=1200, stratify=data.target, random_state=0
+    )
+    keep = torch.tensor(parts[0 if train else 1])
     inputs = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
     names = tuple(str(i) for i in range(10))
     split = Split(inputs[keep], torch.tensor(data.target).long()[keep], names)

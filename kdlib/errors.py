@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ def require_same_shape(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
 
 def require_temperature(temperature: float) -> None:
     """Refuse a temperature that is not a positive finite number."""
-    if not isinstance(temperature, int | float) or isinstance(temperature, bool):
+    if not isinstance(temperature, Real) or isinstance(temperature, bool):
         raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature must be positive and finite, got {temperature}")

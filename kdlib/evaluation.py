@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -178,7 +179,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     T* = argmin_T NLL(z / T, y)
 
-    NLL is convex in 1/T, so a golden-section search over log T in [-5, 5] finds it.
+    NLL is convex in 1/T, so Brent's bounded search over log T in [-5, 5] finds it; when no finite
+    T is best (every row right, or the labels are noise) it stops at that bound.
 
     Args:
         logits: `(N, C)`.
@@ -192,12 +194,12 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(
-        lambda log_t: nll(logits.double() / float(2.718281828459045**log_t), targets),
+        lambda log_t: nll(logits.double() / math.e**log_t, targets),
         bounds=(-5.0, 5.0),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(2.718281828459045**found.x)
+    return float(math.e**found.x)
 
 
 class Interval(NamedTuple):

@@ -67,8 +67,8 @@ def fit(
         The losses.
 
     Raises:
-        ValueError: nothing to learn from, lengths that differ, bad targets or logits, a loss that
-            is no scalar.
+        ValueError: nothing to learn from, lengths that differ, bad targets or logits, label
+            smoothing with another loss, a loss that is no scalar.
         FloatingPointError: the loss is NaN or infinite; says at which step.
     """
     if targets is None and teacher_logits is None:
@@ -78,6 +78,10 @@ def fit(
             raise ValueError(f"{name} must have {len(inputs)} rows, as inputs; got {len(given)}")
     if not 0 < batch_size <= len(inputs):
         raise ValueError(f"batch_size must lie in 1..{len(inputs)}, got {batch_size}")
+    if steps < 1 or lr <= 0:
+        raise ValueError(f"steps must be at least 1 and lr positive, got {steps} and {lr}")
+    if label_smoothing and (teacher_logits is not None or loss_fn is not None):
+        raise ValueError("label_smoothing is for the cross-entropy loss alone, got another loss")
     if teacher_logits is not None:
         require_finite(teacher_logits, "teacher_logits")
         teacher_logits = teacher_logits.detach()
@@ -95,8 +99,10 @@ def fit(
         batch, queue = queue[:batch_size], queue[batch_size:]
         student_logits = model(inputs[batch])
         y = None if targets is None else targets[batch]
-        if step == 0 and y is not None:
-            require_targets(y, student_logits)
+        if step == 0 and targets is not None:  # all of them: a later batch could hold the bad one
+            require_targets(
+                targets, student_logits[:1].expand(len(targets), *student_logits.shape[1:])
+            )
         loss = loss_fn(student_logits, None if teacher_logits is None else teacher_logits[batch], y)
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__

@@ -116,3 +116,16 @@ def test_a_result_instead_of_a_function_is_explained():
     verdict = check("02.kd_loss", 3.0)
     assert verdict.points == 0
     assert "without parentheses" in str(verdict)
+
+
+def test_the_documented_matrix_is_what_the_checks_do(capsys):
+    from pathlib import Path
+
+    from kdlib.checks.__main__ import matrix
+
+    made = "\n".join(matrix()) + "\n"
+    with capsys.disabled():
+        mistakes, answers = len(MISTAKES), len(RIGHT)
+        print(f"\n{len(EXERCISES)} exercises, {mistakes} known mistakes, {answers} right answers")
+    documented = Path(__file__).parents[1] / "docs" / "MISTAKES.md"
+    assert documented.read_text(encoding="utf-8") == made, "run python -m kdlib.checks"

@@ -50,6 +50,10 @@ class TestData:
         train, test = digits(), digits(train=False)
         assert (len(train.targets), len(test.targets)) == (1200, 597)
         assert train.inputs.shape[1:] == (1, 8, 8)
+        both = torch.cat([train.inputs, test.inputs]).flatten(1)
+        assert len(both.unique(dim=0)) == 1797
+        share = train.targets.bincount() / (train.targets.bincount() + test.targets.bincount())
+        assert (share - 1200 / 1797).abs().max() < 0.005
 
     @pytest.mark.skipif(not DEBIAN.exists(), reason="needs Debian's dataset-fashion-mnist")
     def test_the_recipe_makes_what_ships(self):
@@ -67,10 +71,13 @@ class TestData:
 
         for file in DEBIAN.glob("*.gz"):
             (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
-        theirs = fashion_mnist(False, source="torchvision", root=tmp_path, download=False)
-        ours = fashion_mnist(False)
-        assert torch.equal(theirs.inputs, ours.inputs)
-        assert torch.equal(theirs.targets, ours.targets)
+        for train in (True, False):
+            theirs = fashion_mnist(train, source="torchvision", root=tmp_path, download=False)[:2]
+            assert len(theirs[0]) == (60_000 if train else 10_000)
+            for a, b in zip(
+                subset(*theirs) if train else theirs, fashion_mnist(train), strict=False
+            ):
+                assert torch.equal(a, b)
 
     def test_damage_is_noticed(self, tmp_path, monkeypatch):
         shutil.copytree(assets.FOLDER, tmp_path / "a")
@@ -137,7 +144,18 @@ class TestTraining:
             ({"targets": torch.zeros(3, dtype=torch.long)}, "targets must have 100 rows"),
             ({"targets": torch.full((100,), 10)}, r"targets must lie in 0\.\.9"),
             ({"teacher_logits": torch.full((100, 10), math.nan)}, "teacher_logits must be finite"),
+            (
+                # the one bad label is in none of the batches that are trained on
+                {"targets": torch.arange(100) // 99 * 10, "batch_size": 1, "seed": 0},
+                r"targets must lie in 0\.\.9",
+            ),
             ({"targets": torch.zeros(100, dtype=torch.long), "batch_size": 101}, "batch_size"),
+            ({"targets": torch.zeros(100, dtype=torch.long), "steps": 0}, "got 0 and 0.002"),
+            (
+                {"teacher_logits": torch.zeros(100, 10), "label_smoothing": 0.1},
+                "label_smoothing is for the cross-entropy loss alone",
+            ),
+            ({"teacher_logits": torch.zeros(100, 9)}, r"same shape, got .*9.* and .*10"),
             (
                 {"targets": torch.zeros(100, dtype=torch.long), "loss_fn": lambda z, v, y: z},
                 "scalar",
@@ -146,7 +164,7 @@ class TestTraining:
     )
     def test_bad_input_is_named_early(self, how, words):
         with pytest.raises(ValueError, match=words):
-            fit(seeded(0, MLP), torch.zeros(100, 1, 14, 14), steps=2, **how)
+            fit(seeded(0, MLP), torch.zeros(100, 1, 14, 14), **{"steps": 2, **how})
 
     def test_a_loss_that_is_nan_says_where(self):
         y = torch.zeros(100, dtype=torch.long)
