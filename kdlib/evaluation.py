@@ -179,8 +179,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     T* = argmin_T NLL(z / T, y)
 
-    NLL is convex in 1/T, so Brent's bounded search over log T in [-5, 5] finds it; when no finite
-    T is best (every row right, or the labels are noise) it stops at that bound.
+    NLL is convex in 1/T, so Brent's bounded search over log T in [-5, 5] finds it; where none
+    is best (every row right, or labels that contradict the logits) it ends at a bound.
 
     Args:
         logits: `(N, C)`.

@@ -107,7 +107,7 @@ def image_row(images: Tensor, titles: Sequence[str] = (), height: float = 1.9) -
     """Show images `(N, 1, side, side)` in a row, with a title each."""
     drawn, all_axes = figure(len(images), height=height, squeeze=False)
     for number, (axes, image) in enumerate(zip(all_axes[0], images, strict=True)):
-        axes.imshow(image[0], cmap="gray_r")
+        axes.imshow(image[0].numpy(), cmap="gray_r")
         axes.set_axis_off()
         if titles:
             axes.set_title(titles[number], fontsize=9)
@@ -116,7 +116,7 @@ def image_row(images: Tensor, titles: Sequence[str] = (), height: float = 1.9) -
 
 def class_heatmap(axes: Axes, table: Tensor, class_names: Sequence[str], label: str) -> None:
     """Show a `(C, C)` table with its numbers in percent; rows are true classes."""
-    axes.imshow(table, cmap="Blues", vmin=0)
+    axes.imshow(table.numpy(), cmap="Blues", vmin=0)
     names = list(class_names)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)

@@ -32,7 +32,7 @@ def slider(
         print("Sliders need ipywidgets: pip install ipywidgets")
         return
     ipywidgets.interact(
-        draw,
+        lambda **number: draw(number[name]),  # draw may call its argument what it likes
         **{
             name: ipywidgets.FloatSlider(
                 value=value, min=low, max=high, step=step, continuous_update=False
