@@ -11,9 +11,10 @@ import time
 os.environ["KDLIB_PROGRESS"] = "off"
 
 
-def import_seconds(module: str) -> float:
-    """Seconds that a fresh interpreter needs to import a module."""
-    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+def import_seconds(module: str, before: str = "") -> float:
+    """Seconds that a fresh interpreter needs to import a module, once `before` has run."""
+    timed = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    code = f"{before}\n{timed}"
     return float(subprocess.check_output([sys.executable, "-c", code], text=True))
 
 
@@ -23,7 +24,9 @@ def imports(rounds: int = 9) -> None:
     torch_s, kdlib_s = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(kdlib / torch for torch, kdlib in pairs)
     print(f"import torch {torch_s:.3f} s, import kdlib {kdlib_s:.3f} s: medians of {rounds} rounds")
-    print(f"ratio within a round: {ratio:.3f}\n")
+    print(f"ratio within a round: {ratio:.3f}")
+    extra = statistics.median(import_seconds("kdlib", before="import torch") for _ in range(rounds))
+    print(f"import kdlib after torch, in the same process: {1000 * extra:.1f} ms\n")
 
 
 def checks(rounds: int = 5) -> None:
