@@ -107,17 +107,16 @@ def announcements(cells: list[Cell], catalogue: dict) -> dict[str, str]:
     }
     for cell in cells:
         if cell.marker == "written":
-            minutes, points = (float(cell.metadata.get(key, 0)) for key in ("minutes", "points"))
-            said[cell.id] = (
-                f"In your own words · {count(minutes, 'minute')} · {count(points, 'point')}"
-            )
+            minutes = count(float(cell.metadata.get("minutes", 0)), "minute")
+            points = count(float(cell.metadata.get("points", 0)), "point")
+            said[cell.id] = f"In your own words · {minutes} · {points}"
     return said
 
 
 def hints(source: str) -> list[str]:
     """Split a hints cell into the text of its bullets."""
-    bullets = [part.strip() for part in BULLET.split(source)]
-    return [re.sub(r"^ {2}", "", text, flags=re.MULTILINE) for text in bullets[1:]]
+    _, *bullets = BULLET.split(source)
+    return [re.sub(r"^ {2}", "", text.strip(), flags=re.MULTILINE) for text in bullets]
 
 
 def grade_id(exercise_id: str, suffix: str = "") -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import pytest
@@ -16,6 +17,8 @@ from course.build import MAX_BYTES, lean, without_outputs
 from course.lint import lint
 from course.markers import Project, SourceError, expand, read
 from grading.course import Course
+from kdlib.checks.judge import judge
+from kdlib.checks.observe import observe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIT = "07_doubling"
@@ -396,3 +399,44 @@ def test_text_outside_of_cells_is_an_error(tmp_path: Path) -> None:
     path.write_text("x = 1\n" + SOURCE.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(SourceError, match="outside"):
         read(path)
+
+
+# ---------------------------------------------------------------- docs/AUTHORING.md
+
+
+def blocks() -> list[str]:
+    page = (REPOSITORY / "docs" / "AUTHORING.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_markers_it_shows_make_a_unit(tmp_path: Path) -> None:
+    path = tmp_path / f"{UNIT}.py"
+    title = "# %% [markdown]\n# # 07 · Doubling"
+    path.write_text("\n\n".join([title, *blocks()[:2]]), encoding="utf-8")
+    assert lint(path, CATALOGUE) == []
+    notebook = expand(UNIT, read(path), CATALOGUE, Project.read(REPOSITORY))
+    made = {cell.id for cell in notebook.cells}
+    assert {"07-double-answer", "07-double", "07-why", "07-why-rubric"} <= made
+
+
+def test_its_worked_example_is_one_that_this_suite_would_accept(monkeypatch) -> None:
+    modules = {}
+    for name, block in zip(("kdlib.features", "exercise", "answers"), blocks()[2:], strict=True):
+        modules[name] = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, modules[name])
+        exec(compile(block, f"{name}.py", "exec"), vars(modules[name]))
+    (hint_loss,) = modules["exercise"].EXERCISES
+    right = modules["answers"].ANSWERS[hint_loss.id]
+    assert min(len(hint_loss.mistakes), len(right)) >= 4
+    for seed in (0, 1, 2):
+
+        def verdict(answer, seed: int = seed):
+            return judge(hint_loss, observe(hint_loss, answer, seed), seed)
+
+        assert verdict(hint_loss.reference).points == 0
+        for answer in right:
+            assert verdict(answer).passed, str(verdict(answer))
+        for mistake in hint_loss.mistakes:
+            found = verdict(mistake.answer)
+            assert not found.passed
+            assert [d.name for d in found.diagnoses][:1] == [mistake.name], str(found)
