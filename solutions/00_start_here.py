@@ -225,18 +225,18 @@ plt.show()
 
 # %% [markdown]
 # *Figure: four test images. Above each stand its true class and the teacher's three most probable
-# classes. The last one is wrong, with nearly all its probability on one class.*
+# classes. Over the third the teacher hesitates between several; at the last it is sure, and wrong.*
 #
-# The runners-up are what distillation lives on. Hand the third image to your function and move the
+# The runners-up are what distillation lives on. Hand the second image to your function and move the
 # temperature: the top class stays the top class, and the classes behind it rise into sight.
 
-# %%
-hesitant = teacher_logits[1]
+# %% tags=["nbval-ignore-output"]
+pullover = teacher_logits[1]
 
 
 def show_temperature(T: float) -> None:
     _, ax = plots.figure(height=2.8)
-    plots.probability_bars(ax, softmax_with_temperature(hesitant, T), names, f"T = {T:g}")
+    plots.probability_bars(ax, softmax_with_temperature(pullover, T), names, f"T = {T:g}")
     plt.show()
 
 
@@ -245,11 +245,12 @@ slider(show_temperature, "T", 0.5, 10.0, 1.0, 0.5)
 # %%
 _, axes = plots.figure(3, height=2.8, sharey=True)
 for ax, T in zip(axes, (1.0, 3.0, 10.0), strict=True):
-    plots.probability_bars(ax, softmax_with_temperature(hesitant, T), names, f"T = {T:g}")
+    plots.probability_bars(ax, softmax_with_temperature(pullover, T), names, f"T = {T:g}")
 plt.show()
 
 # %% [markdown]
-# *Figure: the same as the slider, at three positions, for the second image.*
+# *Figure: the pullover at three positions of the slider. At T = 1 there is one bar. At T = 10 the other
+# garments for the upper body stand out among the rest.*
 #
 # ## 0.4 How sure should it be?
 #
@@ -272,7 +273,8 @@ plt.show()
 
 # %% [markdown]
 # *Figure: predictions sorted by confidence into ten bins. Points below the line are over-confident:
-# the teacher is right less often than it says.*
+# the teacher is right less often than it says. That is so from 0.6 up, where most images are. The
+# leftmost bin holds only a handful.*
 #
 # A distilled student copies these probabilities, so their quality matters. The measure for it is
 # the **negative log-likelihood** of the true class, which is also the cross-entropy that networks
@@ -388,7 +390,7 @@ check("00.fit_temperature", fit_temperature)
 # The figure below: a flat line, and a curve with its lowest point a little above T = 1.
 
 # %%
-grid = torch.logspace(-0.5, 2.5, 121)  # 0.32 to 316
+grid = torch.logspace(-0.5, 2, 101)  # 0.32 to 100
 scaled = [(teacher_logits / T, test.targets) for T in grid]
 _, (left, right) = plots.figure(2, height=3.0)
 left.semilogx(grid, [100 * accuracy(*pair) for pair in scaled])
@@ -459,7 +461,8 @@ plt.show()
 # One number, fitted on 1,000 images, lowers the NLL in every split, by a small and sure amount, and
 # brings confidence closer to accuracy (ECE, the expected calibration error, is the mean gap of the
 # reliability figure). Accuracy does not move at all. The control makes the NLL far worse: labels
-# that say nothing ask for a teacher that says nothing. The interval covers the luck of the
+# that say nothing ask for a teacher that says nothing, so the search takes the hottest temperature
+# it is offered. The interval covers the luck of the
 # split only. All splits share one teacher and one test set, so it says nothing about other teachers.
 #
 # ### Your turn, in words
