@@ -91,42 +91,8 @@ print(log_softmax(torch.tensor([[800.0, 0.0, -800.0]])).tolist())
 # %% [markdown]
 # ## 1.2 Entropy and cross-entropy
 #
-# The **entropy** $H(q) = -\sum_i q_i \log q_i$ says how undecided a distribution is: 0 when it is
-# sure, $\log C$ when it is uniform over $C$ classes.
-#
-# ### Your turn
-# {{01.entropy}}
-#
-# Write `entropy(logits)`.
-#
-# - `logits` is (N, C); return (N,), in nats.
-# - A class whose probability is zero in floating point adds nothing, not NaN.
-
-
-# %% exercise="01.entropy"
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy of each row: (N, C) -> (N,)."""
-    ### BEGIN SOLUTION
-    log_q = F.log_softmax(logits, dim=-1)
-    return -(log_q.exp() * log_q).sum(dim=-1)
-    ### END SOLUTION
-
-
-# %% check="01.entropy"
-check("01.entropy", entropy)
-
-# %% [markdown] hints="01.entropy"
-# - What is $0 \cdot \log 0$ in floating point, and what should it be here?
-# - Stay in log space: one `log_softmax`, one `exp`, one sum.
-
-# %% [markdown] expect="01.entropy"
-# For ten equal logits the cell below prints the logarithm of ten, about 2.303.
-
-# %%
-print(f"{entropy(torch.zeros(1, 10)).item():.3f} nats, and log 10 = {math.log(10):.3f}")
-
-# %% [markdown]
-# The **cross-entropy**
+# The entropy $H(p) = -\sum_i p_i \log p_i$ says how undecided a distribution is: 0 when it is sure,
+# $\log C$ when it is uniform over $C$ classes. The cross-entropy
 #
 # $$H(p, q) = -\sum_i p_i \log q_i$$
 #
@@ -166,11 +132,11 @@ q1 = torch.linspace(0.01, 0.99, 99)  # the student's probability of class 1, of 
 student = torch.stack([q1.log(), (1 - q1).log()], dim=-1)
 p = torch.tensor([0.7, 0.3]).expand(99, 2)
 cross = soft_cross_entropy(student, p)
-teachers = entropy(p.log())  # log-probabilities are logits too
+entropy = -(p * p.log()).sum(-1)
 _, ax = plots.figure(height=3.2)
 ax.plot(q1, cross, label="cross-entropy H(p, q)")
-ax.plot(q1, teachers, "--", label="entropy H(p)")
-ax.plot(q1, cross - teachers, label="difference: KL(p || q)")
+ax.plot(q1, entropy, "--", label="entropy H(p)")
+ax.plot(q1, cross - entropy, label="difference: KL(p || q)")
 ax.set_xlabel("student's probability of class 1 (teacher: 0.7)")
 ax.set_ylabel("nats")
 ax.legend()
@@ -251,9 +217,9 @@ print(torch.allclose(kl_divergence(v, z), library, atol=1e-6))
 # ### Your turn
 # {{01.generalized_jsd}}
 #
-# Write `generalized_jsd(teacher_logits, student_logits, beta, temperature)`.
+# Write `generalized_jsd(teacher_logits, student_logits, beta)`.
 #
-# - Both are (N, C) logits, divided by a temperature that has to be positive; return (N,).
+# - Both are (N, C) logits; return (N,).
 # - `beta` outside (0, 1), ends included, raises a `ValueError`: there the value is zero whatever the
 #   student does.
 # - Stay finite for logits in the thousands: `torch.logaddexp(a, b)` is $\log(e^a + e^b)$ without
@@ -261,17 +227,13 @@ print(torch.allclose(kl_divergence(v, z), library, atol=1e-6))
 
 
 # %% exercise="01.generalized_jsd"
-def generalized_jsd(
-    teacher_logits: Tensor, student_logits: Tensor, beta: float, temperature: float = 1.0
-) -> Tensor:
+def generalized_jsd(teacher_logits: Tensor, student_logits: Tensor, beta: float) -> Tensor:
     """JSD_beta(p || q) of each row: (N, C), (N, C) -> (N,)."""
     ### BEGIN SOLUTION
     if not 0 < beta < 1:
         raise ValueError(f"beta must lie strictly between 0 and 1, got {beta}")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    log_p = F.log_softmax(teacher_logits / temperature, dim=-1)
-    log_q = F.log_softmax(student_logits / temperature, dim=-1)
+    log_p = F.log_softmax(teacher_logits, dim=-1)
+    log_q = F.log_softmax(student_logits, dim=-1)
     log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log(1 - beta))
     kl_p = (log_p.exp() * (log_p - log_m)).sum(dim=-1)
     kl_q = (log_q.exp() * (log_q - log_m)).sum(dim=-1)

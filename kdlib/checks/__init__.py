@@ -7,12 +7,15 @@ looks for the known mistake that reproduces it. See docs/AUTHORING.md for how to
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
+import io
 import os
 import pkgutil
 import secrets
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,7 +72,11 @@ def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
     if seed is None:
         seed = secrets.randbits(31) if execution() == "autograde" else _default_seed()
     if callable(answer):
-        verdict = judge(exercise, observe(exercise, answer, seed), seed)
+        # nbgrader validate fails a cell for a warning or a progress bar on stderr
+        aside = io.StringIO() if execution() == "validate" else sys.stderr
+        with contextlib.redirect_stderr(aside):
+            record = observe(exercise, answer, seed)
+        verdict = judge(exercise, record, seed)
     else:
         results = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
         note = (

@@ -13,7 +13,7 @@ def matrix() -> Iterator[str]:
     """Run every known mistake through its check and yield the lines of the table."""
     yield "# What the checks know"
     yield ""
-    yield "Made by `python -m kdlib.checks > docs/MISTAKES.md`; a test compares. Each mistake was run"
+    yield "Made by `python -m kdlib.checks > docs/MISTAKES.md`. Each mistake was run"
     yield "through its check; the third column is the first diagnosis that came back."
     for exercise in catalogue().values():
         yield ""

@@ -1,9 +1,8 @@
-"""Exercises of unit 01: entropies and divergences between two distributions given by logits."""
+"""Exercises of unit 01: entropy, cross-entropy, divergences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,996 +13,546 @@ from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 
 
-def _logits(
-    *shape: int, names: tuple[str, ...], scale: float = 3.0, shift: float = 0.0, **others: float
-) -> Callable[[torch.Generator], Arguments]:
-    """Give a maker of one set of logits for each name, and of `others` as they are.
-
-    With a `shift`, row r of every set is raised by (r + 1) * shift, which changes no probability.
-    """
-
-    def make(g: torch.Generator) -> Arguments:
-        sets = [torch.randn(*shape, generator=g, dtype=torch.float64) * scale for _ in names]
-        rows = torch.arange(1, shape[0] + 1).reshape(-1, *[1] * (len(shape) - 1))
-        return {name: z + shift * rows for name, z in zip(names, sets, strict=True)} | others
-
-    return make
-
-
-def _float32(make: Callable[[torch.Generator], Arguments]):
-    def cast(g: torch.Generator) -> Arguments:
-        return {k: v.float() if isinstance(v, Tensor) else v for k, v in make(g).items()}
-
-    return cast
-
-
-def _sizes(rows: int, classes: int, temperature: float = 1.0) -> dict[str, float]:
-    return {
-        "the number of rows": rows,
-        "the number of classes": classes,
-        "the temperature": temperature,
-    }
-
-
 def _positive(temperature: float) -> None:
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
 
 
-def _unmoved(first: str, second: str):
-    """Law: a constant added to all logits of a row changes nothing."""
-
-    def test(evidence: Evidence) -> str | None:
-        a, b = (torch.as_tensor(evidence.value(name)).double() for name in (first, second))
-        change = (a - b).abs().max().item()
-        if change <= 1e-6 * max(1.0, a.abs().max().item()):
-            return None
-        return (
-            f"When a constant is added to all logits of a row, your result changes by "
-            f"{change:.4g}. The probabilities stay the same, so the result has to."
-        )
-
-    return test
+def _draw(g: torch.Generator, *shape: int, scale: float = 3.0) -> Tensor:
+    return torch.randn(*shape, generator=g, dtype=torch.float64) * scale
 
 
-def _zero(probe: str = "equal"):
-    """Law: nothing lies between a distribution and itself."""
-
-    def test(evidence: Evidence) -> str | None:
-        worst = torch.as_tensor(evidence.value(probe)).abs().max().item()
-        if worst <= 1e-7:
-            return None
-        return f"With the student equal to the teacher, you return {worst:.4g} in one row."
-
-    return test
-
-
-def _both(*laws: Callable[[Evidence], str | None]):
-    return lambda evidence: next((said for test in laws if (said := test(evidence))), None)
-
-
-NO_TEMPERATURE_CHECK = (
-    "Your temperature is not looked at: a T of zero divides by zero, and a negative one turns the "
-    "ranking of the classes round. Raise a ValueError that says what was given."
-)
-
-# ------------------------------------------------------------------ 01.log_softmax
-
-ONE = ("logits",)
-
-
-def _rows_far_apart(g: torch.Generator) -> Arguments:
-    arguments = _logits(4, 6, names=ONE, shift=-2000.0)(g)
-    return {**arguments, "temperature": 1.0}
-
-
-def _by_hand(z: Tensor, dim: int = -1) -> Tensor:
-    shifted = z - z.amax(dim=dim, keepdim=True)
-    return shifted - shifted.exp().sum(dim=dim, keepdim=True).log()
-
-
-def _log_softmax(rule: Callable[[Tensor, float], Tensor]):
-    def answer(logits, temperature=1.0):
-        _positive(temperature)
-        return rule(logits, temperature)
-
-    return answer
-
-
-def _log_of_softmax(z: Tensor) -> Tensor:
-    powers = (z - z.amax(dim=-1, keepdim=True)).exp()
-    return (powers / powers.sum(dim=-1, keepdim=True)).log()
-
-
-def _no_maximum(z: Tensor) -> Tensor:
-    return z - z.exp().sum(dim=-1, keepdim=True).log()
-
-
-def _global_maximum(z: Tensor) -> Tensor:
-    shifted = z - z.max()
-    return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
-
-
-def _sums_to_one(evidence: Evidence) -> str | None:
-    sums = evidence.value("warm").double().exp().sum(-1)
-    off = (sums - 1).abs().max().item()
-    if off < 1e-6:
-        return None
-    return f"The exponentials of one of your rows sum to {sums[(sums - 1).abs().argmax()]:.4g}."
-
-
-LOG_SOFTMAX = Exercise(
-    id="01.log_softmax",
-    title="Log-probabilities that do not overflow",
-    reference=divergences.log_softmax,
-    probes=(
-        Probe(
-            "plain", "6 rows of 10 classes, T = 1", _logits(6, 10, names=ONE, temperature=1.0), ONE
-        ),
-        Probe(
-            "warm", "5 rows of 4 classes, T = 2.5", _logits(5, 4, names=ONE, temperature=2.5), ONE
-        ),
-        Probe(
-            "three",
-            "logits of shape (2, 3, 5), T = 2",
-            _logits(2, 3, 5, names=ONE, temperature=2.0),
-        ),
-        Probe(
-            "shifted",
-            "logits with a constant added to each row, T = 1",
-            _logits(6, 10, names=ONE, shift=7.0, temperature=1.0),
-        ),
-        Probe(
-            "large",
-            "logits in the thousands",
-            _logits(6, 10, names=ONE, scale=3000.0, temperature=1.0),
-        ),
-        Probe("far", "rows that lie thousands below each other", _rows_far_apart),
-        Probe(
-            "float32",
-            "float32 logits in the hundreds",
-            _float32(_logits(4, 5, names=ONE, scale=300.0, temperature=1.0)),
-        ),
-        Probe("zero", "T = 0", _logits(6, 10, names=ONE, temperature=0.0)),
-        Probe("negative", "T = -1", _logits(6, 10, names=ONE, temperature=-1.0)),
-    ),
-    criteria=(
-        matches("the value", 1.0, "plain", "warm", "three"),
-        law(
-            "rows sum to one, constants change nothing",
-            0.5,
-            ("plain", "warm", "shifted"),
-            _both(_sums_to_one, _unmoved("plain", "shifted")),
-        ),
-        gradients("the gradient", 0.5, "plain", "warm"),
-        matches("logits of any size", 1.0, "large", "far", "float32"),
-        rejects("T <= 0 is refused", 0.5, "zero", "negative"),
-        tidy(0.5),
-    ),
-    mistakes=(
-        Mistake(
-            "log of a softmax",
-            _log_softmax(lambda z, T: _log_of_softmax(z / T)),
-            "You take the logarithm of a finished softmax. A small probability has been rounded to "
-            "zero by then, and its logarithm is minus infinity. Take the logarithm of the fraction "
-            "on paper before you type it.",
-        ),
-        Mistake(
-            "no maximum subtracted",
-            _log_softmax(lambda z, T: _no_maximum(z / T)),
-            "The formula is right and `exp` is not made for it: beyond about 709 in float64 (88 "
-            "in float32) it is infinite, and far below zero it is zero. What could you subtract "
-            "from a whole row without changing its probabilities?",
-        ),
-        Mistake(
-            "one maximum for all rows",
-            _log_softmax(lambda z, T: _global_maximum(z / T)),
-            "You subtract the largest logit of the whole batch. A row that lies far below it "
-            "becomes all zeros after `exp`. Each row needs its own maximum.",
-        ),
-        Mistake(
-            "temperature ignored",
-            _log_softmax(lambda z, T: _by_hand(z)),
-            "At T = 1 you are right, and at every other temperature you return the same. Where "
-            "does T come in?",
-        ),
-        Mistake(
-            "multiplied by the temperature",
-            _log_softmax(lambda z, T: _by_hand(z * T)),
-            "A higher T makes your distribution sharper. It is to make it softer.",
-        ),
-        Mistake(
-            "temperature after the softmax",
-            _log_softmax(lambda z, T: _by_hand(z) / T),
-            "You divide the log-probabilities by T, so the probabilities no longer sum to one. "
-            "It is the logits that are divided.",
-        ),
-        Mistake(
-            "softmax over the batch",
-            _log_softmax(lambda z, T: _by_hand(z / T, dim=0)),
-            "Your columns sum to one instead of your rows. Which `dim` holds the classes, whatever "
-            "the number of dimensions?",
-        ),
-        Mistake(
-            "probabilities, not their logarithms",
-            _log_softmax(lambda z, T: _by_hand(z / T).exp()),
-            "These are probabilities. The exercise asks for their logarithms, which are never "
-            "above zero.",
-        ),
-        Mistake(
-            "base-2 logarithms",
-            _log_softmax(lambda z, T: _by_hand(z / T) / math.log(2)),
-            "You count in bits. This course counts in nats, with the natural logarithm.",
-        ),
-        Mistake(
-            "any temperature is taken",
-            lambda logits, temperature=1.0: _by_hand(logits / temperature),
-            NO_TEMPERATURE_CHECK,
-        ),
-    ),
-    minutes=12,
-    difficulty=2,
-    forbids=(
-        "log_softmax",
-        "softmax",
-        "logsumexp",
-        "logcumsumexp",
-        "cross_entropy",
-        "cross_entropy_loss",
-        "special_log_softmax",
-        "special_softmax",
-        "special_logsumexp",
-    ),
-)
-
-# ------------------------------------------------------------------ 01.entropy
-
-
-def _equal_logits(g: torch.Generator) -> Arguments:
-    return {"logits": torch.randn(4, 1, generator=g, dtype=torch.float64).expand(4, 7).clone()}
-
-
-def _entropy_terms(z: Tensor, dim: int = -1) -> Tensor:
-    log_q = z.log_softmax(dim)
-    return -log_q.exp() * log_q
-
-
-ENTROPY = Exercise(
-    id="01.entropy",
-    title="How undecided a distribution is",
-    reference=divergences.entropy,
-    probes=(
-        Probe(
-            "plain",
-            "6 rows of 10 classes",
-            _logits(6, 10, names=ONE, scale=1.5),
-            ONE,
-            sizes=_sizes(6, 10),
-        ),
-        Probe(
-            "other", "5 rows of 4 classes", _logits(5, 4, names=ONE, scale=1.5), sizes=_sizes(5, 4)
-        ),
-        Probe("three", "logits of shape (2, 3, 5)", _logits(2, 3, 5, names=ONE)),
-        Probe("uniform", "rows whose 7 logits are all equal", _equal_logits),
-        Probe("certain", "logits in the thousands", _logits(6, 10, names=ONE, scale=3000.0)),
-        Probe(
-            "shifted",
-            "logits with a constant added to each row",
-            _logits(6, 10, names=ONE, scale=1.5, shift=7.0),
-        ),
-    ),
-    criteria=(
-        matches("the value", 1.0, "plain", "other", "three", "uniform"),
-        gradients("the gradient", 0.5, "plain"),
-        matches("a certain row does no harm", 0.5, "certain"),
-        law("constants change nothing", 0.5, ("plain", "shifted"), _unmoved("plain", "shifted")),
-        tidy(0.5),
-    ),
-    mistakes=(
-        Mistake(
-            "the minus sign is missing",
-            lambda logits: -_entropy_terms(logits).sum(-1),
-            "Your entropies are negative. A logarithm of a probability is never above zero: what "
-            "turns the sum round?",
-        ),
-        Mistake(
-            "mean over classes",
-            lambda logits: _entropy_terms(logits).mean(-1),
-            "You take the mean over the classes. The p_i in front of the logarithm already is the "
-            "weight of an expectation, so it is a sum.",
-        ),
-        Mistake(
-            "one number for all rows",
-            lambda logits: _entropy_terms(logits).sum(-1).mean(),
-            "You return one number for the batch. Each row has an entropy of its own.",
-        ),
-        Mistake(
-            "log of a softmax",
-            lambda logits: -(logits.softmax(-1) * logits.softmax(-1).log()).sum(-1),
-            "A probability that was rounded to zero has the logarithm minus infinity, and zero "
-            "times infinity is NaN. You have a function that gives finite log-probabilities.",
-        ),
-        Mistake(
-            "base-2 logarithms",
-            lambda logits: _entropy_terms(logits).sum(-1) / math.log(2),
-            "You count in bits; this course counts in nats.",
-        ),
-        Mistake(
-            "softmax twice",
-            lambda logits: _entropy_terms(logits.softmax(-1)).sum(-1),
-            "Your distributions are all nearly uniform: a softmax is applied to probabilities, as "
-            "if they were logits.",
-        ),
-        Mistake(
-            "softmax over the batch",
-            lambda logits: _entropy_terms(logits, dim=0).sum(-1),
-            "Your softmax runs over the rows. Which `dim` holds the classes?",
-        ),
-    ),
-    minutes=6,
-    difficulty=1,
-)
-
-# ------------------------------------------------------------------ 01.soft_cross_entropy
-
-WITH_TARGETS = ("logits", "targets")
-
-
-def _targets(*shape: int, scale: float = 3.0, sharp: float = 1.0, kind: str = "soft"):
-    """Logits and target probabilities: soft, one-hot, twice too large, or one below zero."""
+def _one(temperature: float = 2.5, scale: float = 3.0, shift: float = 0.0, rows: int = 6):
+    """Build one tensor of logits and a temperature."""
 
     def make(g: torch.Generator) -> Arguments:
-        z, v = _logits(*shape, names=WITH_TARGETS, scale=scale)(g).values()
-        probs = (v * sharp).softmax(-1)
-        if kind == "one-hot":
-            probs = F.one_hot(v.argmax(-1), shape[-1]).to(v.dtype)
-        elif kind == "double":
-            probs = 2 * probs
-        elif kind == "negative":
-            probs = torch.cat([probs[..., :-2], probs[..., -2:-1] + 1, probs[..., -1:] - 1], -1)
-        return {"logits": z, "target_probs": probs}
+        return {"logits": _draw(g, rows, 7, scale=scale) + shift, "temperature": temperature}
 
     return make
 
 
-def _distribution(probs: Tensor) -> None:
-    if (probs < 0).any() or ((probs.sum(-1) - 1).abs() > 1e-4).any():
-        raise ValueError("target_probs must be distributions")
+def _two(scale: float = 3.0, shift: float = 0.0, equal: bool = False, classes: int = 7, **rest):
+    """Build teacher's and student's logits, and what else the function takes."""
+
+    def make(g: torch.Generator) -> Arguments:
+        teacher, student = (_draw(g, 6, classes, scale=scale) for _ in range(2))
+        teacher = student.clone() if equal else teacher
+        return {"teacher_logits": teacher + shift, "student_logits": student - shift, **rest}
+
+    return make
 
 
-def _cross(rule: Callable[[Tensor, Tensor], Tensor]):
-    def answer(logits, target_probs):
-        _distribution(target_probs)
-        return rule(logits, target_probs)
-
-    return answer
+# ------------------------------------------------------------------ 01.log_softmax
 
 
-def _never_below_entropy(evidence: Evidence) -> str | None:
-    equal, cross = (evidence.value(name) for name in ("one-hot", "plain"))
-    low = min(equal.min().item(), cross.min().item())
-    return None if low >= -1e-9 else f"You return {low:.4g} in one row: fewer than no nats at all."
+def _sums_to_one(evidence: Evidence) -> str | None:
+    sums = evidence.value("plain").exp().sum(-1)
+    worst = sums[(sums - 1).abs().argmax()].item()
+    if abs(worst - 1) < 1e-6:
+        return None
+    return f"The probabilities behind one of your rows sum to {worst:.4g}. They have to sum to 1."
 
 
-SOFT_CROSS_ENTROPY = Exercise(
-    id="01.soft_cross_entropy",
-    title="Cross-entropy with a whole distribution as target",
-    reference=divergences.soft_cross_entropy,
+def _log_softmax_with(rule):
+    def log_softmax(logits, temperature=1.0):
+        _positive(temperature)
+        return rule(logits, temperature)
+
+    return log_softmax
+
+
+def _stable(z: Tensor, dim: int = -1) -> Tensor:
+    shifted = z - z.amax(dim=dim, keepdim=True)
+    return shifted - shifted.exp().sum(dim=dim, keepdim=True).log()
+
+
+LOG_SOFTMAX = Exercise(
+    id="01.log_softmax",
+    title="Log-probabilities that never overflow",
+    reference=divergences.log_softmax,
     probes=(
-        Probe("plain", "6 rows of 10 classes", _targets(6, 10), ("logits",), sizes=_sizes(6, 10)),
-        Probe("other", "5 rows of 4 classes", _targets(5, 4), sizes=_sizes(5, 4)),
-        Probe("three", "logits of shape (2, 3, 5)", _targets(2, 3, 5)),
-        Probe(
-            "one-hot", "targets that put everything on one class", _targets(6, 10, kind="one-hot")
-        ),
-        Probe("large", "logits in the thousands", _targets(6, 10, scale=3000.0, sharp=0.001)),
-        Probe("double", "target_probs whose rows sum to two", _targets(6, 10, kind="double")),
-        Probe(
-            "negative", "target_probs with an entry below zero", _targets(6, 10, kind="negative")
-        ),
+        Probe("plain", "6 rows of 7 classes, T = 2.5", _one()),
+        Probe("T = 1", "6 rows of 7 classes, T = 1", _one(1.0)),
+        Probe("large", "logits in the thousands, T = 1", _one(1.0, 3000.0)),
+        Probe("very negative", "logits that are all near -5000, T = 1", _one(1.0, shift=-5000.0)),
+        Probe("T = 0", "T = 0", _one(0.0)),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other", "three"),
-        matches("one-hot targets", 0.5, "one-hot"),
-        gradients("the gradient", 0.5, "plain"),
-        matches("no overflow on large logits", 0.5, "large"),
-        law("never negative", 0.5, ("plain", "one-hot"), _never_below_entropy),
-        rejects("targets that are no distribution are refused", 0.5, "double", "negative"),
+        matches("the value", 1.0, "plain", "T = 1"),
+        law("probabilities sum to one", 0.5, ("plain",), _sums_to_one),
+        matches("large logits", 1.0, "large", "very negative"),
+        rejects("T = 0 is refused", 0.5, "T = 0"),
         tidy(0.5),
     ),
     mistakes=(
         Mistake(
-            "logits and targets swapped",
-            _cross(lambda z, p: -(z.softmax(-1) * p.log()).sum(-1)),
-            "The student's probabilities stand in front and the target's under the logarithm. Who "
-            "draws the class, and who pays for the surprise?",
+            "no maximum subtracted",
+            _log_softmax_with(lambda z, T: z / T - (z / T).exp().sum(-1, keepdim=True).log()),
+            "Right for small logits. For large ones `exp` overflows to infinity, and for very "
+            "negative ones the sum underflows to zero. Adding a constant to a row changes nothing "
+            "about the result: which constant makes the largest exponent zero?",
         ),
         Mistake(
-            "mean over classes",
-            _cross(lambda z, p: -(p * z.log_softmax(-1)).mean(-1)),
-            "You take the mean over the classes. The target probabilities are the weights already, "
-            "so it is a sum.",
+            "logarithm of a finished softmax",
+            _log_softmax_with(lambda z, T: _stable(z / T).exp().log()),
+            "You form the probability first and take its logarithm after. A probability below "
+            "about 1e-308 is zero in floating point, and its logarithm is minus infinity.",
         ),
         Mistake(
-            "mean over rows",
-            _cross(lambda z, p: F.cross_entropy(z.flatten(0, -2), p.flatten(0, -2))),
-            "You return one number for the batch. The exercise asks for one number per row: what "
-            "is the default `reduction` of what you call?",
+            "softmax over the batch",
+            _log_softmax_with(lambda z, T: _stable(z / T, dim=0)),
+            "Your columns sum to one, not your rows. Classes are the last dimension.",
         ),
         Mistake(
-            "the minus sign is missing",
-            _cross(lambda z, p: (p * z.log_softmax(-1)).sum(-1)),
-            "Your result is never positive. Descending on it would make the student worse.",
+            "multiplied by the temperature",
+            _log_softmax_with(lambda z, T: _stable(z * T)),
+            "You multiply by T, which sharpens the distribution. A high temperature makes it soft.",
         ),
         Mistake(
-            "only the most probable class",
-            _cross(lambda z, p: -z.log_softmax(-1).gather(-1, p.argmax(-1, keepdim=True))[..., 0]),
-            "Only the target's most probable class enters. That is a hard label: all that the "
-            "target says about the other classes is lost.",
+            "temperature ignored",
+            _log_softmax_with(lambda z, T: _stable(z)),
+            "Your result does not depend on the temperature.",
         ),
         Mistake(
-            "KL in place of the cross-entropy",
-            _cross(lambda z, p: (torch.xlogy(p, p) - p * z.log_softmax(-1)).sum(-1)),
-            "You subtract the target's entropy, which makes this a KL divergence. Its gradient is "
-            "the same, its value is not.",
+            "temperature after the softmax",
+            _log_softmax_with(lambda z, T: _stable(z) / T),
+            "You divide the log-probabilities by T. The logits have to be divided, before they are "
+            "normalised; yours no longer sum to one.",
         ),
         Mistake(
-            "log of a softmax",
-            _cross(lambda z, p: -(p * z.softmax(-1).log()).sum(-1)),
-            "The logarithm comes after a softmax that has rounded small probabilities to zero, so "
-            "the loss is infinite where it should only be large.",
+            "logarithm to base 2",
+            _log_softmax_with(lambda z, T: _stable(z / T) / math.log(2)),
+            "Your numbers are bits. This course counts in nats: natural logarithms.",
         ),
         Mistake(
-            "softmax of the targets",
-            _cross(lambda z, p: -(p.softmax(-1) * z.log_softmax(-1)).sum(-1)),
-            "The targets are probabilities already. A softmax on top flattens them.",
-        ),
-        Mistake(
-            "any target is taken",
-            lambda logits, target_probs: -(target_probs * logits.log_softmax(-1)).sum(-1),
-            "Rows that do not sum to one, or are negative somewhere, go through. That is how "
-            "logits passed in place of probabilities stay unnoticed. Raise a ValueError.",
+            "probabilities",
+            _log_softmax_with(lambda z, T: _stable(z / T).exp()),
+            "You return probabilities; their logarithms are asked for.",
         ),
     ),
     minutes=12,
     difficulty=1,
+    forbids=("log_softmax", "softmax", "logsumexp", "cross_entropy", "softmin"),
 )
 
-# ------------------------------------------------------------------ 01.kl_divergence
 
-TWO = ("teacher_logits", "student_logits")
-
-
-def _equal(make: Callable[[torch.Generator], Arguments]):
-    def twin(g: torch.Generator) -> Arguments:
-        arguments = make(g)
-        return {**arguments, "student_logits": arguments["teacher_logits"].clone()}
-
-    return twin
+# ------------------------------------------------------------------ 01.soft_cross_entropy
 
 
-def _never_negative(evidence: Evidence) -> str | None:
-    low = torch.as_tensor(evidence.value("plain")).min().item()
-    return None if low >= -1e-9 else f"You return {low:.4g} in one row. No divergence is negative."
+def _targets(hard: bool = False, scale: float = 2.0, own: bool = False, logit_scale: float = 3.0):
+    def make(g: torch.Generator) -> Arguments:
+        logits = _draw(g, 6, 7, scale=logit_scale)
+        probs = logits.softmax(-1) if own else _draw(g, 6, 7, scale=scale).softmax(-1)
+        if hard:
+            probs = F.one_hot(probs.argmax(-1), 7).to(probs.dtype)
+        return {"logits": logits, "target_probs": probs}
+
+    return make
 
 
-def _kl(rule: Callable[[Tensor, Tensor], Tensor], factor: Callable[[float], float] = lambda T: 1.0):
-    """Assemble a wrong answer from `rule(v/T, z/T)`: v the teacher's logits, z the student's."""
+def _cross_entropy_with(rule):
+    def soft_cross_entropy(logits, target_probs):
+        return rule(logits, target_probs)
 
-    def answer(teacher_logits, student_logits, temperature=1.0):
-        _positive(temperature)
-        return factor(temperature) * rule(
-            teacher_logits / temperature, student_logits / temperature
-        )
-
-    return answer
+    return soft_cross_entropy
 
 
-def _right_kl(v: Tensor, z: Tensor, dim: int = -1) -> Tensor:
-    log_p, log_q = v.log_softmax(dim), z.log_softmax(dim)
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
-
-
-def _kl_div(first, second, log_target: bool = False):
-    """`F.kl_div` of what two functions make of the student's and the teacher's logits."""
-    return lambda v, z: F.kl_div(
-        first(z, -1), second(v, -1), reduction="none", log_target=log_target
-    ).sum(-1)
-
-
-def _kl_teacher_only(teacher_logits, student_logits, temperature=1.0):
-    _positive(temperature)
-    return _right_kl(teacher_logits / temperature, student_logits)
-
-
-def _kl_temperature_ignored(teacher_logits, student_logits, temperature=1.0):
-    _positive(temperature)
-    return _right_kl(teacher_logits, student_logits)
-
-
-KL_DIVERGENCE = Exercise(
-    id="01.kl_divergence",
-    title="The KL divergence, the right way round",
-    reference=divergences.kl_divergence,
+SOFT_CROSS_ENTROPY = Exercise(
+    id="01.soft_cross_entropy",
+    title="Cross-entropy with soft targets",
+    reference=divergences.soft_cross_entropy,
     probes=(
-        Probe(
-            "plain",
-            "6 rows of 10 classes, T = 1",
-            _logits(6, 10, names=TWO, temperature=1.0),
-            ("student_logits",),
-            sizes=_sizes(6, 10, 1.0),
-        ),
-        Probe(
-            "warm",
-            "5 rows of 4 classes, T = 2.5",
-            _logits(5, 4, names=TWO, temperature=2.5),
-            ("student_logits",),
-            sizes=_sizes(5, 4, 2.5),
-        ),
-        Probe(
-            "three",
-            "logits of shape (2, 3, 5), T = 2",
-            _logits(2, 3, 5, names=TWO, temperature=2.0),
-        ),
-        Probe(
-            "equal",
-            "a student equal to the teacher, T = 1",
-            _equal(_logits(6, 10, names=TWO, temperature=1.0)),
-        ),
-        Probe(
-            "shifted",
-            "logits with a constant added to each row",
-            _logits(6, 10, names=TWO, shift=7.0, temperature=1.0),
-        ),
+        Probe("plain", "6 rows of 7 classes", _targets(), gradients=("logits",)),
+        Probe("hard", "one-hot targets", _targets(hard=True)),
+        Probe("own", "targets equal to the student's own probabilities", _targets(own=True)),
         Probe(
             "large",
-            "logits in the thousands",
-            _logits(6, 10, names=TWO, scale=3000.0, temperature=1.0),
+            "logits in the thousands and one-hot targets",
+            _targets(hard=True, logit_scale=3000.0),
         ),
-        Probe("zero", "T = 0", _logits(6, 10, names=TWO, temperature=0.0)),
-        Probe("negative", "T = -1", _logits(6, 10, names=TWO, temperature=-1.0)),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "warm", "three"),
-        gradients("the gradient", 0.5, "plain", "warm"),
-        law(
-            "zero at agreement, never negative, unmoved by constants",
-            0.5,
-            ("equal", "plain", "shifted"),
-            _both(_zero(), _never_negative, _unmoved("plain", "shifted")),
-        ),
-        matches("no overflow on large logits", 0.5, "large"),
-        rejects("T <= 0 is refused", 0.5, "zero", "negative"),
+        matches("the value of each row", 1.0, "plain", "own"),
+        gradients("the gradient", 0.5, "plain"),
+        matches("one-hot targets give the usual loss", 0.5, "hard"),
+        matches("large logits", 0.5, "large"),
         tidy(0.5),
     ),
     mistakes=(
         Mistake(
-            "arguments swapped",
-            _kl(lambda v, z: _right_kl(z, v)),
-            "This is KL(q || p), the other direction. `F.kl_div(input, target)` computes "
-            "KL(target || input): it takes its arguments the other way round than the formula.",
-        ),
-        Mistake(
-            "log_target forgotten",
-            _kl(_kl_div(torch.log_softmax, torch.log_softmax)),
-            "`F.kl_div` takes its second argument for probabilities unless it is told otherwise, "
-            "and you give it logarithms.",
-        ),
-        Mistake(
-            "probabilities for log-probabilities",
-            _kl(_kl_div(torch.softmax, torch.softmax)),
-            "The first argument of `F.kl_div` is to be log-probabilities. It does not notice that "
-            "it got probabilities; you can, because the result is negative or not zero "
-            "at agreement.",
-        ),
-        Mistake(
-            "log of a softmax",
-            _kl(lambda v, z: (v.softmax(-1) * (v.softmax(-1).log() - z.softmax(-1).log())).sum(-1)),
-            "The logarithm comes after the softmax. Where a probability was rounded to zero, zero "
-            "times infinity is NaN.",
+            "mean over the batch",
+            _cross_entropy_with(lambda z, p: -(p * z.log_softmax(-1)).sum(-1).mean()),
+            "You return one number for the whole batch. One for each row is asked for; whoever "
+            "calls you decides how to reduce.",
         ),
         Mistake(
             "mean over classes",
-            _kl(lambda v, z: _right_kl(v, z) / v.shape[-1]),
-            "You take the mean over the classes, so the result is too small by their number. "
-            "The probabilities in front are the weights already.",
-            "facebookresearch/deit #61 and #116",
+            _cross_entropy_with(lambda z, p: -(p * z.log_softmax(-1)).mean(-1)),
+            "Over the classes this is an expectation, a sum weighted by the targets. You average, "
+            "which divides it by the number of classes.",
         ),
         Mistake(
-            "mean over rows",
-            _kl(lambda v, z: _right_kl(v, z).mean()),
-            "You return one number for the batch. The exercise asks for one number per row.",
+            "sign forgotten",
+            _cross_entropy_with(lambda z, p: (p * z.log_softmax(-1)).sum(-1)),
+            "Your numbers are negative. A cross-entropy is a cost: it is never below zero.",
         ),
         Mistake(
-            "cross-entropy in place of the KL",
-            _kl(lambda v, z: -(v.softmax(-1) * z.log_softmax(-1)).sum(-1)),
-            "You return the cross-entropy. It is not zero when both agree: what is left then, and "
-            "does it depend on the student?",
+            "arguments exchanged",
+            _cross_entropy_with(lambda z, p: -(z.softmax(-1) * p.clamp_min(1e-12).log()).sum(-1)),
+            "You weigh the targets' logarithms with the student's probabilities. Who draws the "
+            "symbols, and whose code is used for them?",
         ),
         Mistake(
-            "logits for log-probabilities",
-            _kl(lambda v, z: (v.softmax(-1) * (v - z)).sum(-1)),
-            "You subtract logits, not log-probabilities. They differ by a constant in each row, "
-            "and the two rows have different constants.",
+            "logarithm of a softmax",
+            _cross_entropy_with(lambda z, p: -(p * z.softmax(-1).log()).sum(-1)),
+            "Right for small logits. A probability that underflows to zero has the logarithm minus "
+            "infinity, and zero times infinity is NaN.",
         ),
         Mistake(
-            "base-2 logarithms",
-            _kl(lambda v, z: _right_kl(v, z) / math.log(2)),
-            "You count in bits; this course counts in nats.",
+            "KL in place of the cross-entropy",
+            _cross_entropy_with(
+                lambda z, p: (torch.special.xlogy(p, p) - p * z.log_softmax(-1)).sum(-1)
+            ),
+            "You subtracted the entropy of the targets: this is the KL divergence. For one-hot "
+            "targets the two agree, for soft ones they do not.",
         ),
         Mistake(
-            "multiplied by T squared",
-            _kl(_right_kl, factor=lambda T: T**2),
-            "The factor T squared belongs to the distillation loss of unit 02. The divergence "
-            "itself has none.",
+            "only the most probable class",
+            _cross_entropy_with(lambda z, p: F.cross_entropy(z, p.argmax(-1), reduction="none")),
+            "You use the targets' largest entry alone, which turns a soft target into a hard one.",
         ),
         Mistake(
-            "temperature on the teacher only",
-            _kl_teacher_only,
-            "Only the teacher is softened. A student that agrees with it at every temperature "
-            "would still be told that it is wrong.",
+            "logits taken for log-probabilities",
+            _cross_entropy_with(lambda z, p: -(p * z).sum(-1)),
+            "You multiply the targets with raw logits. Logits become log-probabilities only after "
+            "they are normalised.",
+        ),
+    ),
+    minutes=10,
+    difficulty=1,
+)
+
+
+# ------------------------------------------------------------------ 01.kl_divergence
+
+
+def _kl_with(rule):
+    def kl_divergence(teacher_logits, student_logits, temperature=1.0):
+        _positive(temperature)
+        return rule(teacher_logits / temperature, student_logits / temperature)
+
+    return kl_divergence
+
+
+def _kl(v: Tensor, z: Tensor) -> Tensor:
+    return (v.softmax(-1) * (v.log_softmax(-1) - z.log_softmax(-1))).sum(-1)
+
+
+def _takes_any_temperature(teacher_logits, student_logits, temperature=1.0):
+    return _kl(teacher_logits / temperature, student_logits / temperature)
+
+
+def _zero_and_never_negative(evidence: Evidence) -> str | None:
+    home = evidence.value("equal").abs().max().item()
+    if home > 1e-9:
+        return (
+            f"For equal distributions one of your rows is {home:.4g}. A divergence is zero there."
+        )
+    low = evidence.value("plain").min().item()
+    return (
+        None if low >= -1e-9 else f"One of your rows is {low:.4g}. A divergence is never negative."
+    )
+
+
+KL = Exercise(
+    id="01.kl_divergence",
+    title="KL from teacher to student",
+    reference=divergences.kl_divergence,
+    probes=(
+        Probe("plain", "6 rows of 7 classes, T = 2", _two(temperature=2.0), ("student_logits",)),
+        Probe("T = 1", "6 rows of 7 classes, T = 1", _two(temperature=1.0)),
+        Probe("equal", "a student equal to the teacher", _two(equal=True, temperature=2.0)),
+        Probe("large", "logits in the thousands, T = 1", _two(3000.0, temperature=1.0)),
+        Probe("T = 0", "T = 0", _two(temperature=0.0)),
+    ),
+    criteria=(
+        matches("the value of each row", 1.0, "plain", "T = 1"),
+        gradients("the student's gradient", 0.5, "plain"),
+        law("zero at agreement, never negative", 0.5, ("equal", "plain"), _zero_and_never_negative),
+        matches("large logits", 0.5, "large"),
+        rejects("T = 0 is refused", 0.5, "T = 0"),
+    ),
+    mistakes=(
+        Mistake(
+            "the wrong way round",
+            _kl_with(lambda v, z: _kl(z, v)),
+            "You compute KL(q || p). Forward KL weighs the log-ratio with the teacher's "
+            "probabilities; with `F.kl_div` the student comes first, the teacher second.",
         ),
         Mistake(
-            "temperature ignored",
-            _kl_temperature_ignored,
-            "At T = 1 you are right, and at every other temperature you return the same.",
+            "log_target forgotten",
+            _kl_with(
+                lambda v, z: F.kl_div(z.log_softmax(-1), v.log_softmax(-1), reduction="none").sum(
+                    -1
+                )
+            ),
+            "`F.kl_div` takes its second argument for probabilities unless `log_target=True` is "
+            "given. Yours are log-probabilities, so it takes the logarithm of a negative number.",
         ),
         Mistake(
-            "softmax over the batch",
-            _kl(lambda v, z: _right_kl(v, z, dim=0)),
-            "Your softmax runs over the rows. Which `dim` holds the classes?",
+            "probabilities for log-probabilities",
+            _kl_with(lambda v, z: F.kl_div(z.softmax(-1), v.softmax(-1), reduction="none").sum(-1)),
+            "`F.kl_div` wants the student's *log*-probabilities. Given probabilities it returns a "
+            "number all the same, and one that can be negative.",
+            "microsoft/ProDA #20, sebastian-hofstaetter/matchmaker #18",
+        ),
+        Mistake(
+            "mean over classes",
+            _kl_with(lambda v, z: _kl(v, z) / v.shape[-1]),
+            "You average over the classes. A divergence is an expectation: a sum weighted by p.",
+            "facebookresearch/deit #61",
+        ),
+        Mistake(
+            "mean over the batch",
+            _kl_with(lambda v, z: _kl(v, z).mean()),
+            "You return one number for the batch; one for each row is asked for.",
+        ),
+        Mistake(
+            "the teacher's entropy is missing",
+            _kl_with(lambda v, z: -(v.softmax(-1) * z.log_softmax(-1)).sum(-1)),
+            "This is the cross-entropy. It has the same gradient, but it is not zero when student "
+            "and teacher agree: the teacher's own entropy is left.",
+        ),
+        Mistake(
+            "logarithm of a softmax",
+            _kl_with(
+                lambda v, z: (v.softmax(-1) * (v.softmax(-1).log() - z.softmax(-1).log())).sum(-1)
+            ),
+            "Right for small logits. A probability that underflows has the logarithm minus "
+            "infinity, and zero times infinity is NaN.",
         ),
         Mistake(
             "any temperature is taken",
-            lambda teacher_logits, student_logits, temperature=1.0: _right_kl(
-                teacher_logits / temperature, student_logits / temperature
-            ),
-            NO_TEMPERATURE_CHECK,
+            _takes_any_temperature,
+            "T = 0 divides by zero. Raise a ValueError that says what was given.",
         ),
     ),
-    minutes=15,
+    minutes=12,
     difficulty=2,
 )
+
 
 # ------------------------------------------------------------------ 01.generalized_jsd
 
 
-def _jsd_probe(*shape: int, beta: float, temperature: float = 1.0, scale: float = 3.0):
-    return _logits(*shape, names=TWO, scale=scale, beta=beta, temperature=temperature)
-
-
-def _exchanged(make: Callable[[torch.Generator], Arguments]):
-    def swap(g: torch.Generator) -> Arguments:
-        first, second, *others = make(g).items()
-        return {first[0]: second[1], second[0]: first[1], **dict(others)}
-
-    return swap
-
-
-def _mirror(evidence: Evidence) -> str | None:
-    a, b = evidence.value("beta 0.2"), evidence.value("mirrored")
-    gap = (a - b).abs().max().item()
-    if gap < 1e-7:
-        return None
-    return (
-        "Exchanging teacher and student and taking 1 - beta for beta must change nothing; your "
-        f"result changes by {gap:.4g}."
-    )
-
-
-def _jsd(mix, terms=None):
-    """Assemble a wrong answer from a mixture of log_p, log_q and the terms compared with it."""
-
-    def right(log_p, log_q, log_m, beta):
-        forward = (log_p.exp() * (log_p - log_m)).sum(-1)
-        return beta * forward + (1 - beta) * (log_q.exp() * (log_q - log_m)).sum(-1)
-
-    def answer(teacher_logits, student_logits, beta, temperature=1.0):
-        _positive(temperature)
+def _jsd_with(rule):
+    def generalized_jsd(teacher_logits, student_logits, beta):
         if not 0 < beta < 1:
             raise ValueError(f"beta must lie strictly between 0 and 1, got {beta}")
-        log_p = (teacher_logits / temperature).log_softmax(-1)
-        log_q = (student_logits / temperature).log_softmax(-1)
-        return (terms or right)(log_p, log_q, mix(log_p, log_q, beta), beta)
+        return rule(teacher_logits.log_softmax(-1), student_logits.log_softmax(-1), beta)
 
-    return answer
+    return generalized_jsd
 
 
-def _mixture(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
-    return torch.logaddexp(log_p + math.log(beta), log_q + math.log(1 - beta))
+def _log_mix(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    return torch.logaddexp(p + math.log(beta), q + math.log1p(-beta))
 
 
-def _terms(weight_p, weight_q, turned: bool = False, mean: bool = False):
-    """Two KL terms with these weights; `turned` takes KL(m || .) in place of KL(. || m)."""
-
-    def rule(log_p, log_q, log_m, beta):
-        pairs = [(log_p, log_m), (log_q, log_m)]
-        if turned:
-            pairs = [(b, a) for a, b in pairs]
-        forward, backward = ((a.exp() * (a - b)).sum(-1) for a, b in pairs)
-        total = weight_p(beta) * forward + weight_q(beta) * backward
-        return total / log_p.shape[-1] if mean else total
-
-    return rule
+def _to(p: Tensor, m: Tensor) -> Tensor:
+    return (p.exp() * (p - m)).sum(-1)
 
 
-def _beta(b: float) -> float:
-    return b
+def _jsd(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    m = _log_mix(p, q, beta)
+    return beta * _to(p, m) + (1 - beta) * _to(q, m)
 
 
-def _rest(b: float) -> float:
-    return 1 - b
+def _mixed_in_log_space(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    m = beta * p + (1 - beta) * q
+    return beta * _to(p, m) + (1 - beta) * _to(q, m)
 
 
-_jsd_right = _jsd(_mixture)
+def _mixture_flipped(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    m = _log_mix(p, q, 1 - beta)
+    return beta * _to(p, m) + (1 - beta) * _to(q, m)
 
 
-def _jsd_unchecked(teacher_logits, student_logits, beta, temperature=1.0):
-    _positive(temperature)
-    v, z = teacher_logits / temperature, student_logits / temperature
-    p, q = v.softmax(-1), z.softmax(-1)
-    log_m = torch.logaddexp(
-        v.log_softmax(-1) + torch.tensor(beta).log(),
-        z.log_softmax(-1) + torch.tensor(1 - beta).log(),
+def _weights_flipped(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    m = _log_mix(p, q, beta)
+    return (1 - beta) * _to(p, m) + beta * _to(q, m)
+
+
+def _from_the_mixture(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    m = _log_mix(p, q, beta)
+    return beta * _to(m, p) + (1 - beta) * _to(m, q)
+
+
+def _any_beta(teacher_logits, student_logits, beta):
+    p, q = teacher_logits.log_softmax(-1), student_logits.log_softmax(-1)
+    m = (beta * p.exp() + (1 - beta) * q.exp()).log()
+    return beta * _to(p, m) + (1 - beta) * _to(q, m)
+
+
+def _limit(evidence: Evidence) -> str | None:
+    have = evidence.value("small beta") / 1e-4
+    forward = evidence.value("small beta") * 0 + evidence.expected["small beta"].value / 1e-4
+    if torch.allclose(have, forward, rtol=1e-4):
+        return None
+    return (
+        f"At beta = 0.0001 your first row divided by beta is {have[0].item():.4g}. As beta goes to "
+        "0 this has to approach the forward KL, from teacher to student."
     )
-    forward = (p * (v.log_softmax(-1) - log_m)).sum(-1)
-    return beta * forward + (1 - beta) * (q * (z.log_softmax(-1) - log_m)).sum(-1)
 
 
-GENERALIZED_JSD = Exercise(
+JSD = Exercise(
     id="01.generalized_jsd",
-    title="The generalised Jensen-Shannon divergence",
+    title="Between forward and reverse KL",
     reference=divergences.generalized_jsd,
     probes=(
-        Probe(
-            "half",
-            "6 rows of 10 classes, beta = 0.5, T = 1",
-            _jsd_probe(6, 10, beta=0.5),
-            ("student_logits",),
-            sizes=_sizes(6, 10, 1.0),
-        ),
-        Probe(
-            "beta 0.2",
-            "6 rows of 10 classes, beta = 0.2, T = 1",
-            _jsd_probe(6, 10, beta=0.2),
-            ("student_logits",),
-            sizes=_sizes(6, 10, 1.0),
-        ),
-        Probe(
-            "warm",
-            "shape (2, 3, 5), beta = 0.9, T = 2",
-            _jsd_probe(2, 3, 5, beta=0.9, temperature=2.0),
-        ),
-        Probe(
-            "mirrored",
-            "teacher and student exchanged, beta = 0.8, T = 1",
-            _exchanged(_jsd_probe(6, 10, beta=0.8)),
-        ),
-        Probe("equal", "a student equal to the teacher", _equal(_jsd_probe(6, 10, beta=0.3))),
-        Probe("large", "logits in the thousands", _jsd_probe(6, 10, beta=0.3, scale=3000.0)),
-        Probe("beta 0", "beta = 0", _jsd_probe(6, 10, beta=0.0)),
-        Probe("beta 1", "beta = 1", _jsd_probe(6, 10, beta=1.0)),
-        Probe("zero", "T = 0", _jsd_probe(6, 10, beta=0.5, temperature=0.0)),
+        Probe("plain", "6 rows of 7 classes, beta = 0.3", _two(beta=0.3), ("student_logits",)),
+        Probe("half", "beta = 0.5", _two(beta=0.5)),
+        Probe("small beta", "beta = 0.0001", _two(beta=1e-4)),
+        Probe("equal", "a student equal to the teacher, beta = 0.3", _two(equal=True, beta=0.3)),
+        Probe("large", "logits in the thousands, beta = 0.3", _two(3000.0, beta=0.3)),
+        Probe("beta = 1", "beta = 1", _two(beta=1.0)),
     ),
     criteria=(
-        matches("the value at beta = 1/2", 0.5, "half"),
-        matches("the value at any beta", 1.0, "beta 0.2", "warm"),
-        gradients("the gradient", 0.5, "half", "beta 0.2"),
-        law(
-            "zero at agreement, and its mirror image",
-            0.5,
-            ("equal", "beta 0.2", "mirrored"),
-            _both(_zero(), _mirror),
-        ),
-        matches("no NaN on large logits", 0.5, "large"),
-        rejects("beta outside (0, 1) and T <= 0 are refused", 0.5, "beta 0", "beta 1", "zero"),
+        matches("the value of each row", 1.0, "plain", "half", "equal"),
+        gradients("the student's gradient", 0.5, "plain"),
+        law("JSD / beta tends to the forward KL", 0.5, ("small beta",), _limit),
+        matches("large logits", 0.5, "large"),
+        rejects("beta = 1 is refused", 0.5, "beta = 1"),
         tidy(0.5),
     ),
     mistakes=(
         Mistake(
             "mixture taken in log space",
-            _jsd(lambda log_p, log_q, beta: beta * log_p + (1 - beta) * log_q),
-            "You mix log-probabilities. The logarithm of a mean is not the mean of logarithms: "
-            "what you have is a geometric mean, which does not even sum to one.",
-            "huggingface/trl #2202, repaired in #2204",
+            _jsd_with(_mixed_in_log_space),
+            "You mix log-probabilities. The mixture is one of *probabilities*; a weighted mean of "
+            "logarithms is another thing, and does not even sum to one.",
         ),
         Mistake(
-            "logits mixed",
-            _jsd(lambda log_p, log_q, beta: (beta * log_p + (1 - beta) * log_q).log_softmax(-1)),
-            "You mix the logits and take the softmax afterwards: a normalised geometric mean. m is "
-            "a mixture of probabilities.",
+            "mixture with the weights exchanged",
+            _jsd_with(_mixture_flipped),
+            "The divergences have the right weights, the mixture has them exchanged: beta is the "
+            "teacher's share in m. At beta = 0.5 nobody would notice.",
         ),
         Mistake(
-            "mixture weights exchanged",
-            _jsd(lambda log_p, log_q, beta: _mixture(log_p, log_q, 1 - beta)),
-            "In your mixture beta weighs the student, in front of the terms it weighs the teacher. "
-            "At beta = 1/2 nobody can tell.",
-            "huggingface/trl #3043",
-        ),
-        Mistake(
-            "weights of the terms exchanged",
-            _jsd(_mixture, _terms(_rest, _beta)),
-            "Your mixture is right, but the two KL terms have each other's weight. At beta = 1/2 "
-            "nobody can tell.",
+            "divergences with the weights exchanged",
+            _jsd_with(_weights_flipped),
+            "The mixture is right, but KL(p || m) has the weight 1 - beta in your sum. At "
+            "beta = 0.5 nobody would notice.",
         ),
         Mistake(
             "beta flipped",
-            _jsd(lambda log_p, log_q, beta: _mixture(log_p, log_q, 1 - beta), _terms(_rest, _beta)),
-            "Everything fits together, but beta is the student's weight throughout. In this "
-            "course, and in the paper, beta weighs the teacher.",
+            _jsd_with(lambda p, q, b: _jsd(p, q, 1 - b)),
+            "Your beta weighs the student throughout. In this course, as in the paper, beta is the "
+            "teacher's weight. At beta = 0.5 nobody would notice.",
         ),
         Mistake(
-            "KL from the mixture",
-            _jsd(_mixture, _terms(_beta, _rest, turned=True)),
-            "Your terms are KL(m || p) and KL(m || q). The mixture stands on the right in both: it "
-            "is what p and q are compared with. Mind the argument order of `F.kl_div`.",
+            "divergences from the mixture",
+            _jsd_with(_from_the_mixture),
+            "You compute KL(m || p) and KL(m || q). The expectations are to be taken under p and "
+            "under q; each is compared *with* m.",
         ),
         Mistake(
-            "beta ignored",
-            lambda teacher_logits, student_logits, beta, temperature=1.0: (
-                _jsd_right(teacher_logits, student_logits, beta, temperature)
-                if not 0 < beta < 1
-                else _jsd_right(teacher_logits, student_logits, 0.5, temperature)
-            ),
-            "You return the same for every beta: the ordinary Jensen-Shannon divergence.",
+            "one half whatever beta is",
+            _jsd_with(lambda p, q, b: _jsd(p, q, 0.5)),
+            "Your result does not depend on beta: this is the symmetric Jensen-Shannon divergence.",
         ),
         Mistake(
-            "mixture through exp and log",
-            _jsd(lambda log_p, log_q, beta: (beta * log_p.exp() + (1 - beta) * log_q.exp()).log()),
-            "Where both probabilities are rounded to zero, your mixture is zero, its logarithm "
-            "minus infinity, and zero times infinity is NaN. Is there a way to add two "
-            "probabilities that are given by their logarithms?",
-            "linkedin/Liger-Kernel #769 and #1453",
+            "weighted mean of forward and reverse KL",
+            _jsd_with(lambda p, q, b: b * _to(p, q) + (1 - b) * _to(q, p)),
+            "No mixture takes part: you average the forward and the reverse KL. That is unbounded "
+            "where the JSD is not.",
         ),
         Mistake(
-            "mean over classes",
-            _jsd(_mixture, _terms(_beta, _rest, mean=True)),
-            "You take the mean over the classes. Each KL is a sum.",
-        ),
-        Mistake(
-            "temperature ignored",
-            lambda teacher_logits, student_logits, beta, temperature=1.0: _jsd_right(
-                teacher_logits, student_logits, beta, 1.0 if temperature > 0 else temperature
-            ),
-            "At T = 1 you are right, and at every other temperature you return the same.",
-        ),
-        Mistake(
-            "any beta is taken",
-            _jsd_unchecked,
-            "At beta = 0 or 1 the formula is zero for every student, a loss that teaches nothing, "
-            "or NaN. Raise a ValueError: whoever wants forward or reverse KL should call for it.",
+            "any beta is taken, mixture underflows",
+            _any_beta,
+            "Right in the middle. At beta = 1 the result is always zero, which teaches nothing: "
+            "raise a ValueError. And for large logits the logarithm of a mixture that underflowed "
+            "is minus infinity.",
         ),
     ),
     minutes=18,
     difficulty=3,
 )
 
+
 # ------------------------------------------------------------------ 01.total_variation
 
 
-def _bounded_and_symmetric(evidence: Evidence) -> str | None:
-    a, b, most = (evidence.value(name) for name in ("plain", "exchanged", "disjoint"))
-    if (gap := (a - b).abs().max().item()) > 1e-7:
-        return f"Exchanging teacher and student changes your result by {gap:.4g}."
-    worst = torch.cat([a, most]).max().item()
-    if worst > 1 + 1e-6:
-        return f"You return {worst:.4g} in one row: more mass would have to move than there is."
-    return None
+def _tv_with(rule):
+    def total_variation(teacher_logits, student_logits):
+        return rule(teacher_logits, student_logits)
+
+    return total_variation
 
 
-def _disjoint(g: torch.Generator) -> Arguments:
-    arguments = _logits(6, 10, names=TWO)(g)
-    side = 100.0 * (torch.arange(10) < 5)
-    return {
-        "teacher_logits": arguments["teacher_logits"] + side,
-        "student_logits": arguments["student_logits"] - side,
-    }
-
-
-def _tv(rule: Callable[[Tensor, Tensor], Tensor]):
-    return lambda teacher_logits, student_logits: rule(
-        teacher_logits.softmax(-1), student_logits.softmax(-1)
+def _at_most_one(evidence: Evidence) -> str | None:
+    top = evidence.value("disjoint").max().item()
+    return (
+        None
+        if top <= 1 + 1e-9
+        else f"One of your rows is {top:.4g}. No more than all mass can move."
     )
 
 
 TOTAL_VARIATION = Exercise(
     id="01.total_variation",
-    title="How much probability would have to move",
+    title="Total variation",
     reference=divergences.total_variation,
     probes=(
-        Probe("plain", "6 rows of 10 classes", _logits(6, 10, names=TWO), sizes=_sizes(6, 10)),
-        Probe("other", "5 rows of 4 classes", _logits(5, 4, names=TWO), sizes=_sizes(5, 4)),
-        Probe("three", "logits of shape (2, 3, 5)", _logits(2, 3, 5, names=TWO)),
-        Probe("exchanged", "teacher and student exchanged", _exchanged(_logits(6, 10, names=TWO))),
-        Probe("disjoint", "two distributions that share no class", _disjoint),
-        Probe("equal", "a student equal to the teacher", _equal(_logits(6, 10, names=TWO))),
-        Probe("large", "logits in the thousands", _logits(6, 10, names=TWO, scale=3000.0)),
+        Probe("plain", "6 rows of 7 classes", _two(), sizes={"the number of classes": 7, "two": 2}),
+        Probe(
+            "three",
+            "6 rows of 3 classes",
+            _two(classes=3),
+            sizes={"the number of classes": 3, "two": 2},
+        ),
+        Probe("equal", "a student equal to the teacher", _two(equal=True)),
+        Probe("disjoint", "logits in the hundreds: the two agree on nothing", _two(300.0)),
     ),
     criteria=(
-        matches("the value", 1.5, "plain", "other", "three", "large"),
-        law(
-            "symmetric, at most one",
-            0.5,
-            ("plain", "exchanged", "disjoint"),
-            _bounded_and_symmetric,
-        ),
-        law(
-            "zero at agreement", 0.5, ("plain", "equal"), lambda e: _zero()(e) or _some_distance(e)
-        ),
+        matches("the value of each row", 1.5, "plain", "three", "equal"),
+        law("at most one", 0.5, ("disjoint",), _at_most_one),
         tidy(0.5),
     ),
     mistakes=(
         Mistake(
-            "the half is missing",
-            _tv(lambda p, q: (p - q).abs().sum(-1)),
-            "Mass that moves is counted twice: where it leaves and where it arrives.",
+            "one half is missing",
+            _tv_with(lambda v, z: (v.softmax(-1) - z.softmax(-1)).abs().sum(-1)),
+            "What leaves one class arrives at another, and you count it at both ends.",
         ),
         Mistake(
             "no absolute value",
-            _tv(lambda p, q: 0.5 * (p - q).sum(-1)),
-            "Both rows sum to one, so what is too much here is too little there, and your sum is "
-            "zero whatever the student says.",
-        ),
-        Mistake(
-            "mean over classes",
-            _tv(lambda p, q: 0.5 * (p - q).abs().mean(-1)),
-            "You take the mean over the classes. The more classes there are, the smaller you find "
-            "every distance.",
-        ),
-        Mistake(
-            "Euclidean distance",
-            _tv(lambda p, q: 0.5 * (p - q).square().sum(-1).sqrt()),
-            "You square, add and take the root. Total variation adds absolute differences.",
+            _tv_with(lambda v, z: 0.5 * (v.softmax(-1) - z.softmax(-1)).sum(-1)),
+            "Positive and negative differences cancel: both rows sum to one.",
         ),
         Mistake(
             "squared differences",
-            _tv(lambda p, q: 0.5 * (p - q).square().sum(-1)),
-            "You add squares. Many small differences then count next to nothing.",
+            _tv_with(lambda v, z: 0.5 * (v.softmax(-1) - z.softmax(-1)).square().sum(-1)),
+            "You square the differences; total variation takes their absolute values.",
         ),
         Mistake(
-            "logits compared",
-            lambda teacher_logits, student_logits: (
-                0.5 * (teacher_logits - student_logits).abs().sum(-1)
-            ),
-            "You compare logits. The mass that moves is probability.",
+            "logits in place of probabilities",
+            _tv_with(lambda v, z: 0.5 * (v - z).abs().sum(-1)),
+            "You compare logits. The mass that would have to move is one of probabilities.",
         ),
         Mistake(
-            "log-probabilities compared",
-            lambda teacher_logits, student_logits: (
-                0.5
-                * (teacher_logits.log_softmax(-1) - student_logits.log_softmax(-1)).abs().sum(-1)
-            ),
-            "You compare log-probabilities. The mass that moves is probability.",
+            "the largest difference",
+            _tv_with(lambda v, z: (v.softmax(-1) - z.softmax(-1)).abs().amax(-1)),
+            "You take the largest difference of a single class. Total variation is the largest "
+            "difference over all *sets* of classes.",
         ),
         Mistake(
-            "softmax over the batch",
-            lambda teacher_logits, student_logits: (
-                0.5 * (teacher_logits.softmax(0) - student_logits.softmax(0)).abs().sum(-1)
-            ),
-            "Your softmax runs over the rows. Which `dim` holds the classes?",
-        ),
-        Mistake(
-            "mean over rows",
-            _tv(lambda p, q: 0.5 * (p - q).abs().sum(-1).mean()),
-            "You return one number for the batch. The exercise asks for one number per row.",
+            "mean over classes",
+            _tv_with(lambda v, z: 0.5 * (v.softmax(-1) - z.softmax(-1)).abs().mean(-1)),
+            "You average over the classes where the definition sums.",
         ),
     ),
-    minutes=8,
+    minutes=6,
     difficulty=1,
 )
 
-
-def _some_distance(evidence: Evidence) -> str | None:
-    if evidence.value("plain").abs().max().item() > 1e-7:
-        return None
-    return "You return zero for two distributions that differ, too."
-
-
-EXERCISES: tuple[Exercise, ...] = (
-    LOG_SOFTMAX,
-    ENTROPY,
-    SOFT_CROSS_ENTROPY,
-    KL_DIVERGENCE,
-    GENERALIZED_JSD,
-    TOTAL_VARIATION,
-)
+EXERCISES: tuple[Exercise, ...] = (LOG_SOFTMAX, SOFT_CROSS_ENTROPY, KL, JSD, TOTAL_VARIATION)

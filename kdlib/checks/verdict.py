@@ -125,8 +125,8 @@ class Verdict:
         )
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        """Give both forms; under `nbgrader autograde` the text is the number of points."""
-        text = f"{self.points:g}" if execution() == "autograde" else str(self)
+        """Give both forms; under nbgrader the text is the number of points, which it reads."""
+        text = f"{self.points:g}" if execution() else str(self)
         return {"text/plain": text, "text/html": self.to_html()}
 
 
@@ -146,7 +146,7 @@ def execution() -> str:
 def _wrap(text: str, first: str, rest: str) -> list[str]:
     return textwrap.wrap(
         text,
-        88,
+        82 if execution() == "validate" else 88,  # validate indents, and cuts at 87
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
