@@ -207,11 +207,14 @@ def test_validate_says_success_or_what_is_wrong(tmp_path: Path) -> None:
     name, cell = next(iter(exercises(SHORT).items()))
     right = answers(solution(SHORT))
     wrong = right | {cell: mistake(name, catalogue()[name].mistakes[0].name)}
+    noisy = right | {cell: right[cell] + NOISE.format(name=catalogue()[name].name)}
     nbformat.write(fill(SHORT, right), tmp_path / "right.ipynb")
+    nbformat.write(fill(SHORT, noisy), tmp_path / "noisy.ipynb")
     nbformat.write(fill(SHORT, wrong), tmp_path / "wrong.ipynb")
-    assert "Success! Your notebook passes all the tests." in course.nbgrader(
-        "validate", "right.ipynb"
-    )
+    for notebook in ("right.ipynb", "noisy.ipynb"):
+        said = course.nbgrader("validate", notebook)
+        assert "Success! Your notebook passes all the tests." in said
+        assert "WARNING | Cell output" not in said
     said = course.nbgrader("validate", "wrong.ipynb", fails=True)
     assert "The following cell failed" in said
     assert spoken(name) in " ".join(said.split())
