@@ -77,7 +77,6 @@ def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return torch.softmax(_accumulate(logits, "logits") / temperature, dim=-1)
 
 
-@reference("01.entropy")
 def entropy(logits: Tensor) -> Tensor:
     """Entropy of each row: how undecided the distribution is.
 
