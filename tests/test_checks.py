@@ -94,7 +94,9 @@ class TestEachExercise:
             if isinstance(seen.value, torch.Tensor | float) and not isinstance(seen.value, bool):
                 value = torch.as_tensor(seen.value)
                 if value.is_floating_point():
-                    true |= {f"{x:.4g}" for x in value.flatten().tolist()[:4] if abs(x) > 1e-3}
+                    # a number in the thousands is the same to four digits after the shift
+                    first = [x for x in value.flatten().tolist()[:4] if 1e-3 < abs(x) < 1e3]
+                    true |= {f"{x:.4g}" for x in first}
                     seen.value = seen.value + 0.3719
         if not true:
             pytest.skip("no probe returns a float")

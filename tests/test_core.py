@@ -289,5 +289,5 @@ def test_the_readme_says_what_is_stored():
     found += [(forward["std"], 2), (forward["valley"], 2)]
     fitted = evidence.load("u00_temperature_scaling")["results"]["fitted"]
     found.append((fitted["nll_difference"], 3))
-    for (mean, low, high), digits in found:
-        assert f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]" in readme
+    for (mean, low, high), places in found:
+        assert f"{mean:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]" in readme
