@@ -53,6 +53,12 @@ def _sums_to_one(evidence: Evidence) -> str | None:
     return f"The probabilities behind one of your rows sum to {worst:.4g}. They have to sum to 1."
 
 
+def _staircase(g: torch.Generator) -> Arguments:
+    arguments = _one(1.0)(g)
+    steps = 2000.0 * torch.arange(len(arguments["logits"]))[:, None]
+    return {**arguments, "logits": arguments["logits"] - steps}
+
+
 def _log_softmax_with(rule):
     def log_softmax(logits, temperature=1.0):
         _positive(temperature)
@@ -61,9 +67,12 @@ def _log_softmax_with(rule):
     return log_softmax
 
 
+def _less(z: Tensor, maximum: Tensor, dim: int = -1) -> Tensor:
+    return (z - maximum) - (z - maximum).exp().sum(dim=dim, keepdim=True).log()
+
+
 def _stable(z: Tensor, dim: int = -1) -> Tensor:
-    shifted = z - z.amax(dim=dim, keepdim=True)
-    return shifted - shifted.exp().sum(dim=dim, keepdim=True).log()
+    return _less(z, z.amax(dim=dim, keepdim=True), dim)
 
 
 LOG_SOFTMAX = Exercise(
@@ -75,12 +84,13 @@ LOG_SOFTMAX = Exercise(
         Probe("T = 1", "6 rows of 7 classes, T = 1", _one(1.0)),
         Probe("large", "logits in the thousands, T = 1", _one(1.0, 3000.0)),
         Probe("very negative", "logits that are all near -5000, T = 1", _one(1.0, shift=-5000.0)),
+        Probe("far apart", "rows that lie thousands below each other", _staircase),
         Probe("T = 0", "T = 0", _one(0.0)),
     ),
     criteria=(
         matches("the value", 1.0, "plain", "T = 1"),
         law("probabilities sum to one", 0.5, ("plain",), _sums_to_one),
-        matches("large logits", 1.0, "large", "very negative"),
+        matches("large logits", 1.0, "large", "very negative", "far apart"),
         rejects("T = 0 is refused", 0.5, "T = 0"),
         tidy(0.5),
     ),
@@ -91,6 +101,12 @@ LOG_SOFTMAX = Exercise(
             "Right for small logits. For large ones `exp` overflows to infinity, and for very "
             "negative ones the sum underflows to zero. Adding a constant to a row changes nothing "
             "about the result: which constant makes the largest exponent zero?",
+        ),
+        Mistake(
+            "one maximum for all rows",
+            _log_softmax_with(lambda z, T: _less(z / T, (z / T).max())),
+            "You subtract the largest logit of the whole batch. In a row that lies far below it "
+            "every `exp` is zero, and so is their sum. Each row needs its own maximum.",
         ),
         Mistake(
             "logarithm of a finished softmax",
@@ -129,10 +145,25 @@ LOG_SOFTMAX = Exercise(
             _log_softmax_with(lambda z, T: _stable(z / T).exp()),
             "You return probabilities; their logarithms are asked for.",
         ),
+        Mistake(
+            "any temperature is taken",
+            lambda logits, temperature=1.0: _stable(logits / temperature),
+            "T = 0 divides by zero. Raise a ValueError that says what was given.",
+        ),
     ),
     minutes=12,
     difficulty=1,
-    forbids=("log_softmax", "softmax", "logsumexp", "cross_entropy", "softmin"),
+    forbids=(
+        "log_softmax",
+        "softmax",
+        "softmin",
+        "logsumexp",
+        "logcumsumexp",
+        "cross_entropy",
+        "special_log_softmax",
+        "special_softmax",
+        "special_logsumexp",
+    ),
 )
 
 
@@ -222,6 +253,16 @@ SOFT_CROSS_ENTROPY = Exercise(
             "You use the targets' largest entry alone, which turns a soft target into a hard one.",
         ),
         Mistake(
+            "softmax of the targets",
+            _cross_entropy_with(lambda z, p: -(p.softmax(-1) * z.log_softmax(-1)).sum(-1)),
+            "The targets are probabilities already. A softmax on top flattens them.",
+        ),
+        Mistake(
+            "softmax over the batch",
+            _cross_entropy_with(lambda z, p: -(p * z.log_softmax(0)).sum(-1)),
+            "Your columns sum to one, not your rows. Classes are the last dimension.",
+        ),
+        Mistake(
             "logits taken for log-probabilities",
             _cross_entropy_with(lambda z, p: -(p * z).sum(-1)),
             "You multiply the targets with raw logits. Logits become log-probabilities only after "
@@ -250,6 +291,21 @@ def _kl(v: Tensor, z: Tensor) -> Tensor:
 
 def _takes_any_temperature(teacher_logits, student_logits, temperature=1.0):
     return _kl(teacher_logits / temperature, student_logits / temperature)
+
+
+def _kl_squared(teacher_logits, student_logits, temperature=1.0):
+    _positive(temperature)
+    return temperature**2 * _takes_any_temperature(teacher_logits, student_logits, temperature)
+
+
+def _kl_teacher_only(teacher_logits, student_logits, temperature=1.0):
+    _positive(temperature)
+    return _kl(teacher_logits / temperature, student_logits)
+
+
+def _kl_ignored(teacher_logits, student_logits, temperature=1.0):
+    _positive(temperature)
+    return _kl(teacher_logits, student_logits)
 
 
 def _zero_and_never_negative(evidence: Evidence) -> str | None:
@@ -332,6 +388,34 @@ KL = Exercise(
             "infinity, and zero times infinity is NaN.",
         ),
         Mistake(
+            "logits taken for log-probabilities",
+            _kl_with(lambda v, z: (v.softmax(-1) * (v - z)).sum(-1)),
+            "You subtract logits. They differ from log-probabilities by a constant in each row, "
+            "and teacher and student have different ones.",
+        ),
+        Mistake(
+            "logarithm to base 2",
+            _kl_with(lambda v, z: _kl(v, z) / math.log(2)),
+            "Your numbers are bits. This course counts in nats: natural logarithms.",
+        ),
+        Mistake(
+            "multiplied by T squared",
+            _kl_squared,
+            "The factor T squared belongs to the training loss of unit 02. The divergence itself "
+            "has none.",
+        ),
+        Mistake(
+            "temperature on the teacher only",
+            _kl_teacher_only,
+            "Only the teacher is softened. A student that agrees with it at every temperature "
+            "would still be told that it is wrong.",
+        ),
+        Mistake(
+            "temperature ignored",
+            _kl_ignored,
+            "At T = 1 you are right, and at every other temperature you return the same.",
+        ),
+        Mistake(
             "any temperature is taken",
             _takes_any_temperature,
             "T = 0 divides by zero. Raise a ValueError that says what was given.",
@@ -369,6 +453,16 @@ def _jsd(p: Tensor, q: Tensor, beta: float) -> Tensor:
 
 def _mixed_in_log_space(p: Tensor, q: Tensor, beta: float) -> Tensor:
     m = beta * p + (1 - beta) * q
+    return beta * _to(p, m) + (1 - beta) * _to(q, m)
+
+
+def _mixed_logits(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    m = (beta * p + (1 - beta) * q).log_softmax(-1)
+    return beta * _to(p, m) + (1 - beta) * _to(q, m)
+
+
+def _mixture_underflows(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    m = (beta * p.exp() + (1 - beta) * q.exp()).log()
     return beta * _to(p, m) + (1 - beta) * _to(q, m)
 
 
@@ -430,12 +524,14 @@ JSD = Exercise(
             _jsd_with(_mixed_in_log_space),
             "You mix log-probabilities. The mixture is one of *probabilities*; a weighted mean of "
             "logarithms is another thing, and does not even sum to one.",
+            "huggingface/trl #2202, repaired in #2204",
         ),
         Mistake(
             "mixture with the weights exchanged",
             _jsd_with(_mixture_flipped),
             "The divergences have the right weights, the mixture has them exchanged: beta is the "
             "teacher's share in m. At beta = 0.5 nobody would notice.",
+            "huggingface/trl #3043",
         ),
         Mistake(
             "divergences with the weights exchanged",
@@ -465,6 +561,24 @@ JSD = Exercise(
             _jsd_with(lambda p, q, b: b * _to(p, q) + (1 - b) * _to(q, p)),
             "No mixture takes part: you average the forward and the reverse KL. That is unbounded "
             "where the JSD is not.",
+        ),
+        Mistake(
+            "logits mixed",
+            _jsd_with(_mixed_logits),
+            "You mix logits and take the softmax after. That is a geometric mean, normalised; the "
+            "mixture is one of *probabilities*.",
+        ),
+        Mistake(
+            "mixture underflows",
+            _jsd_with(_mixture_underflows),
+            "Where both probabilities are rounded to zero, so is your mixture. Its logarithm is "
+            "minus infinity, and zero times infinity is NaN.",
+            "linkedin/Liger-Kernel #769 and #1453",
+        ),
+        Mistake(
+            "mean over classes",
+            _jsd_with(lambda p, q, b: _jsd(p, q, b) / p.shape[-1]),
+            "You average over the classes. Each divergence is a sum weighted by its probabilities.",
         ),
         Mistake(
             "any beta is taken, mixture underflows",
@@ -544,6 +658,22 @@ TOTAL_VARIATION = Exercise(
             _tv_with(lambda v, z: (v.softmax(-1) - z.softmax(-1)).abs().amax(-1)),
             "You take the largest difference of a single class. Total variation is the largest "
             "difference over all *sets* of classes.",
+        ),
+        Mistake(
+            "Euclidean distance",
+            _tv_with(lambda v, z: 0.5 * (v.softmax(-1) - z.softmax(-1)).norm(dim=-1)),
+            "You square, add and take the root. Total variation adds absolute differences.",
+        ),
+        Mistake(
+            "log-probabilities in place of probabilities",
+            _tv_with(lambda v, z: 0.5 * (v.log_softmax(-1) - z.log_softmax(-1)).abs().sum(-1)),
+            "You compare log-probabilities. The mass that would have to move is one of "
+            "probabilities.",
+        ),
+        Mistake(
+            "mean over the batch",
+            _tv_with(lambda v, z: 0.5 * (v.softmax(-1) - z.softmax(-1)).abs().sum(-1).mean()),
+            "You return one number for the batch; one for each row is asked for.",
         ),
         Mistake(
             "mean over classes",
