@@ -9,12 +9,14 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
+from nbformat.reader import NotJSONError
 
 from grading.notebooks import REPOSITORY, answers, exercises, mistake, released
 from kdlib.checks import catalogue
@@ -133,19 +135,31 @@ def menu(page, *names: str) -> None:
     page.locator(".lm-Menu-itemLabel").get_by_text(names[1], exact=True).click()
 
 
-def run_all(page, file: Path, seconds: float = 240) -> nbformat.NotebookNode:
-    """Run all cells, and give the notebook as saved when the last one has run."""
-    menu(page, "Run", "Run All Cells")
+def save_until(page, file: Path, done: Callable[[NotebookNode], bool], seconds: float) -> None:
+    """Save every second until the notebook on disk is as it should be."""
     deadline = time.monotonic() + seconds
     while True:
-        page.wait_for_timeout(1000)
         page.keyboard.press("Control+s")
-        code = [c for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code"]
-        if all(cell.execution_count for cell in code):
-            return code
-        failed = [o for c in code for o in c.outputs if o.output_type == "error"]
-        assert not failed, failed[0].evalue
-        assert time.monotonic() < deadline, "Run All did not come to its end"
+        page.wait_for_timeout(1000)
+        try:
+            notebook = nbformat.read(file, as_version=4)
+        except NotJSONError:  # read while the server writes it
+            continue
+        if done(notebook):
+            return
+        assert time.monotonic() < deadline, f"{file.name} did not come to its end"
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def has_run(notebook: NotebookNode) -> bool:
+    """Every cell has run; one that fails ends the wait."""
+    code = code_cells(notebook)
+    failed = [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    assert not failed, failed[0].evalue
+    return all(cell.execution_count for cell in code)
 
 
 def show(page, locator, name: str) -> None:
@@ -166,7 +180,9 @@ def test_file_browser_opens_at_the_notebooks(page) -> None:
 def test_solution_runs_and_shows_verdicts_and_figures(page, lab: Lab) -> None:
     path = f"solutions/{UNIT}/{UNIT}.ipynb"
     open_notebook(page, lab, path)
-    code = run_all(page, lab.root / path)
+    menu(page, "Run", "Run All Cells")
+    save_until(page, lab.root / path, has_run, seconds=300)
+    code = code_cells(nbformat.read(lab.root / path, as_version=4))
     kinds = [set(o.data) for c in code for o in c.outputs if o.output_type != "stream"]
     assert sum("image/png" in kind for kind in kinds) >= 3
     assert sum("application/vnd.jupyter.widget-view+json" in kind for kind in kinds) >= 1
@@ -200,13 +216,9 @@ def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
     assert known.name in says
     assert " ".join(known.says.replace("`", "").split())[:60] in says
     show(page, verdict, "5_wrong_answer")
-    page.keyboard.press("Control+s")
-    saved = lab.root / path
-    for _ in range(50):
-        if answers(nbformat.read(saved, as_version=4))[answer_cell] != "":
-            break
-        page.wait_for_timeout(100)
-    assert known.name in answers(nbformat.read(saved, as_version=4))[answer_cell]
+    save_until(
+        page, lab.root / path, lambda saved: known.name in answers(saved)[answer_cell], seconds=30
+    )
 
 
 def test_validate_button_shows_our_message(page) -> None:
