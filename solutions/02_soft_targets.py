@@ -472,8 +472,8 @@ print(f"first step {seen[0]:.2f}, last step {seen[-1]:.2f}, falling: {seen[-1] <
 class TeacherCache:
     """The teacher's logits for a whole data set, looked up by example index."""
 
-    ### BEGIN SOLUTION
     def __init__(self, teacher: nn.Module, inputs: Tensor, batch_size: int = 256) -> None:
+        ### BEGIN SOLUTION
         teacher.eval()
         with torch.no_grad():
             self.logits = torch.cat([teacher(chunk) for chunk in inputs.split(batch_size)])
@@ -483,8 +483,7 @@ class TeacherCache:
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         return self.logits[indices]
-
-    ### END SOLUTION
+        ### END SOLUTION
 
 
 # %% check="02.TeacherCache"
