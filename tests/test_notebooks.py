@@ -1,11 +1,12 @@
 """What nbval compares in the executed solutions; `make test` lets nbval itself run over them."""
 
 from __future__ import annotations
+import __future__
 
 import pytest
 from nbformat import NotebookNode
 
-from grading.notebooks import solution, units
+from grading.notebooks import answer_cells, exercises, released, solution, units
 
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 TEXT = ("text/plain", "text/html", "text/markdown", "text/latex", "application/json")
@@ -50,3 +51,16 @@ def test_every_check_is_compared(unit: str) -> None:
     checks = [c for c in code_cells(unit) if c.metadata.get("nbgrader", {}).get("grade")]
     assert checks
     assert all(map(is_compared, checks))
+
+
+@pytest.mark.parametrize("unit", units())
+def test_a_stub_can_be_run_and_defines_its_name(unit: str) -> None:
+    """Else Run All stops there, and the check says NameError in place of 'not started'."""
+    cells = answer_cells(released(unit))
+    namespace: dict = {}
+    for name, grade_id in exercises(unit).items():
+        stub = compile(
+            cells[grade_id].source, grade_id, "exec", __future__.annotations.compiler_flag
+        )
+        exec(stub, namespace)
+        assert name.split(".", 1)[1] in namespace
