@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -125,7 +126,8 @@ def page(lab: Lab) -> Iterator:
 
 
 def open_notebook(page, lab: Lab, path: str) -> None:
-    page.goto(lab.url(f"lab/tree/{path}"))
+    # A workspace of its own, so that no tab of another notebook comes back.
+    page.goto(lab.url(f"lab/workspaces/{path.partition('/')[0]}/tree/{path}"))
     page.locator(".jp-NotebookPanel:visible .jp-Cell").first.wait_for()
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]:visible").wait_for()
 
@@ -203,6 +205,8 @@ def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
     editor = page.locator(f"{PANEL} .jp-CodeCell", has_text=f"# answer {name} (keep this line)")
     editor.locator(".cm-content").click()
     menu(page, "Run", "Run All Above Selected Cell")
+    last_above = page.locator(f"{PANEL} .jp-CodeCell", has_text="load_teacher").first
+    last_above.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]")).wait_for()
     editor.locator(".cm-content").click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(mistake(name, known.name))
