@@ -24,7 +24,9 @@ def run(*command: str) -> str:
 def test_every_target_of_the_makefile_says_what_it_does() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
-    told = [line.split()[1] for line in run("make", "help").splitlines() if line]
+    told = [
+        line.split()[1] for line in run("make", "--no-print-directory", "help").splitlines() if line
+    ]
     assert sorted(told) == sorted(phony)
 
 
