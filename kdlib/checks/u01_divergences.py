@@ -489,7 +489,7 @@ def _any_beta(teacher_logits, student_logits, beta):
 
 def _limit(evidence: Evidence) -> str | None:
     have = evidence.value("small beta") / 1e-4
-    forward = evidence.value("small beta") * 0 + evidence.expected["small beta"].value / 1e-4
+    forward = evidence.expected["small beta"].value / 1e-4
     if torch.allclose(have, forward, rtol=1e-4):
         return None
     return (
