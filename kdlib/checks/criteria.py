@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kdlib.checks.exercise import Criterion, Evidence
+from kdlib.checks.exercise import Criterion, Evidence, Probe
+from kdlib.checks.record import Observation
 from kdlib.checks.words import explain, show, trouble
 
-SECONDS = 2.0
+Compare = Callable[[Probe, Observation, Observation], str | None]
+
+
+def _first_problem(evidence: Evidence, probes: tuple[str, ...], compare: Compare) -> str | None:
+    """Say what is wrong on the first probe where something is: no result, or `compare`'s words."""
+    for name in probes:
+        probe, seen = evidence.probes[name], evidence.student[name]
+        if problem := trouble(seen, probe) or compare(probe, seen, evidence.expected[name]):
+            return problem
+    return None
 
 
 def matches(name: str, points: float, *probes: str, keys: tuple[str, ...] = ()) -> Criterion:
@@ -20,20 +30,16 @@ def matches(name: str, points: float, *probes: str, keys: tuple[str, ...] = ()) 
         keys: only these fields of the result; all but gradients when empty.
     """
 
-    def test(evidence: Evidence) -> str | None:
-        for probe in probes:
-            about, seen = evidence.probes[probe], evidence.student[probe]
-            if problem := trouble(seen, about, SECONDS):
+    def compare(probe: Probe, seen: Observation, expected: Observation) -> str | None:
+        have, want = seen.fields(), expected.fields()
+        for key in keys or [k for k in want if not k.startswith("gradient")]:
+            shape_of_result = key not in have and "value" in have
+            found = have["value"] if shape_of_result else have.get(key)
+            if problem := explain(found, want[key], key, probe):
                 return problem
-            have, want = seen.fields(), evidence.expected[probe].fields()
-            for key in keys or [k for k in want if not k.startswith("gradient")]:
-                shape_of_result = key not in have and "value" in have
-                found = have["value"] if shape_of_result else have.get(key)
-                if problem := explain(found, want[key], key, about):
-                    return problem
         return None
 
-    return Criterion(name, points, test)
+    return Criterion(name, points, lambda evidence: _first_problem(evidence, probes, compare))
 
 
 def gradients(name: str, points: float, *probes: str, arguments: tuple[str, ...] = ()) -> Criterion:
@@ -46,26 +52,20 @@ def gradients(name: str, points: float, *probes: str, arguments: tuple[str, ...]
         arguments: only the gradients of these; all that were recorded when empty.
     """
 
-    def test(evidence: Evidence) -> str | None:
-        for probe in probes:
-            about, seen = evidence.probes[probe], evidence.student[probe]
-            if problem := trouble(seen, about, SECONDS):
+    def compare(probe: Probe, seen: Observation, expected: Observation) -> str | None:
+        for argument in arguments or expected.gradients:
+            want, have = expected.gradients[argument], seen.gradients.get(argument)
+            if want is None:
+                if have is not None and bool((have != 0).any()):
+                    return (
+                        f"On {probe.about}, a gradient arrives at {argument}. "
+                        "It has to be a constant."
+                    )
+            elif problem := explain(have, want, f"gradient of {argument}", probe):
                 return problem
-            want = evidence.expected[probe].gradients
-            for argument in arguments or want:
-                gradient = want[argument]
-                have = seen.gradients.get(argument)
-                if gradient is None:
-                    if have is not None and bool((have != 0).any()):
-                        return (
-                            f"On {about.about}, a gradient arrives at {argument}. "
-                            "It has to be a constant."
-                        )
-                elif problem := explain(have, gradient, f"gradient of {argument}", about):
-                    return problem
         return None
 
-    return Criterion(name, points, test)
+    return Criterion(name, points, lambda evidence: _first_problem(evidence, probes, compare))
 
 
 def rejects(name: str, points: float, *probes: str) -> Criterion:
@@ -80,7 +80,7 @@ def rejects(name: str, points: float, *probes: str) -> Criterion:
                     "Raise a ValueError that names the argument and what was given."
                 )
             if seen.status != "raised":
-                return trouble(seen, about, SECONDS)
+                return trouble(seen, about)
             if seen.error_type != "ValueError":
                 return (
                     f"On {about.about}, it stops with {seen.error_type}. "
@@ -126,15 +126,45 @@ def law(
         test: returns None when the law holds, else how the student's numbers break it.
     """
 
+    def shapes(probe: Probe, seen: Observation, expected: Observation) -> str | None:
+        have = seen.fields()
+        for key, value in expected.fields().items():
+            if getattr(have.get(key), "shape", ()) != getattr(value, "shape", ()):
+                return explain(have.get(key), value, key, probe)
+        return None
+
     def guarded(evidence: Evidence) -> str | None:
-        for probe in probes:
-            about, seen = evidence.probes[probe], evidence.student[probe]
-            if problem := trouble(seen, about, SECONDS):
-                return problem
-            have, want = seen.fields(), evidence.expected[probe].fields()
-            for key, value in want.items():
-                if getattr(have.get(key), "shape", ()) != getattr(value, "shape", ()):
-                    return explain(have.get(key), value, key, about)
-        return test(evidence)
+        return _first_problem(evidence, probes, shapes) or test(evidence)
 
     return Criterion(name, points, guarded)
+
+
+def facts(
+    name: str,
+    points: float,
+    probe: str,
+    *entries: tuple[str, object, str],
+    unless: tuple[str, object, str] | None = None,
+) -> Criterion:
+    """What the probe's `run` wrote down is as it should be.
+
+    Args:
+        name: of the criterion.
+        points: for it.
+        probe: its name.
+        *entries: a field of the result, the right value, and what to say of another one;
+            `{seen}` stands for what was found.
+        unless: a field, a value, and what to say when it has that value, before anything else:
+            an answer that never asked the teacher cannot have asked it in the right mode.
+    """
+
+    def test(evidence: Evidence) -> str | None:
+        if unless and evidence.value(probe, unless[0]) == unless[1]:
+            return unless[2]
+        for key, right, words in entries:
+            seen = evidence.value(probe, key)
+            if type(seen) is not type(right) or seen != right:
+                return words.format(seen=show(seen) if not isinstance(seen, str) else seen)
+        return None
+
+    return law(name, points, (probe,), test)

@@ -26,7 +26,7 @@ def show(value: Any) -> str:
     return f"[{numbers}{dots}] of shape {tuple(tensor.shape)}"
 
 
-def trouble(seen: Observation, probe: Probe, seconds: float) -> str | None:
+def trouble(seen: Observation, probe: Probe) -> str | None:
     """Say why there is nothing to compare on this probe, or give None when there is."""
     at = f" ({seen.where})" if seen.where else ""
     match seen.status:
@@ -34,7 +34,7 @@ def trouble(seen: Observation, probe: Probe, seconds: float) -> str | None:
             return "It still raises NotImplementedError."
         case "timeout":
             return (
-                f"On {probe.about}, it was stopped after {seconds:g} s. "
+                f"On {probe.about}, it was stopped after {seen.seconds:.2g} s. "
                 "Is there a loop that never ends, or one over single elements?"
             )
         case "skipped":

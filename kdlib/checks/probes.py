@@ -1,0 +1,56 @@
+"""What the probes of several exercises are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def draw(g: torch.Generator, *shape: int, scale: float = 3.0) -> Tensor:
+    """Draw float64 numbers from a normal distribution: logits, as a rule."""
+    return torch.randn(*shape, generator=g, dtype=torch.float64) * scale
+
+
+def positive(temperature: float) -> None:
+    """Refuse a temperature that is not positive, as every known mistake but one does."""
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+
+
+class Spy(nn.Module):
+    """A small network with BatchNorm and dropout that remembers how it was called.
+
+    Attributes:
+        modes: "train" or "eval", for each call.
+        graphs: whether autograd was recording, for each call.
+        rows: how many rows went through it in all.
+    """
+
+    def __init__(
+        self, seed: int, hidden: int, dropout: float, inputs: int = 5, classes: int = 4
+    ) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net = nn.Sequential(
+                nn.Linear(inputs, hidden),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, classes),
+            ).double()
+        self.modes: list[str] = []
+        self.graphs: list[bool] = []
+        self.rows = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Give the logits, and write down the call."""
+        self.modes.append("train" if self.training else "eval")
+        self.graphs.append(torch.is_grad_enabled())
+        self.rows += len(inputs)
+        return self.net(inputs)
+
+    @property
+    def seen_modes(self) -> str:
+        """The modes it was called in, each once: "eval", "train, eval" or "never called"."""
+        return ", ".join(dict.fromkeys(self.modes)) or "never called"
