@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 
 from kdlib.data import fashion_mnist
-from kdlib.evaluation import accuracy, ece, fit_temperature, nll, paired_interval, predict
-from kdlib.evidence import store
+from kdlib.evaluation import accuracy, ece, fit_temperature, nll, predict
+from kdlib.evidence import against, headline, store
 from kdlib.teachers import load_teacher, teacher_info
 
 SEEDS = range(30)
@@ -47,15 +47,9 @@ def main() -> None:
     test = fashion_mnist(train=False)
     logits = predict(load_teacher(), test.inputs).double()
     runs = [run(seed, logits, test.targets) for seed in SEEDS]
-    results: dict[str, dict] = {}
-    for arm, measured in runs[0].items():
-        results[arm] = {key: [round(r[arm][key], 6) for r in runs] for key in measured}
-        if arm == "T = 1":
-            continue
-        for key in ("accuracy", "nll", "ece"):
-            interval = paired_interval([r[arm][key] for r in runs], [r["T = 1"][key] for r in runs])
-            results[arm][f"{key}_difference"] = [round(v, 6) for v in interval[:3]]
-            print(f"{arm} | {key} | {results[arm][f'{key}_difference']}")
+    results = against(runs, "T = 1", digits=6)
+    for arm, found in results.items():
+        print(arm, "|", {k: v for k, v in found.items() if k.endswith("difference")})
     store(
         "u00_temperature_scaling",
         {
@@ -65,6 +59,15 @@ def main() -> None:
             "teacher_accuracy": teacher_info()["accuracy"],
             "results": results,
         },
+        headlines=[
+            headline(
+                "temperature scaling lowers the teacher's NLL and leaves its accuracy as it is",
+                results["fitted"]["nll_difference"],
+                "nats",
+                "30 splits",
+                places=3,
+            )
+        ],
     )
 
 

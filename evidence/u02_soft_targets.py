@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 
 from kdlib.data import fashion_mnist
-from kdlib.evaluation import accuracy, nll, paired_interval, predict
-from kdlib.evidence import store
+from kdlib.evaluation import accuracy, nll, predict
+from kdlib.evidence import against, headline, store
 from kdlib.models import CNN, FashionTeacher, seeded
 from kdlib.teachers import load_teacher, teacher_info
 from kdlib.training import fit
@@ -21,6 +21,27 @@ SEEDS = range(10)
 LABELS = (300, 1000, 6000)
 STEPS = 800
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
+HEADLINES = (
+    ("300 labels, T = 4, against labels alone", "300 labels", "distilled, T = 4"),
+    (
+        "the same with soft targets of another image of the class (T = 2)",
+        "300 labels",
+        "soft targets of another image of the class",
+    ),
+    ("1,000 labels, T = 4", "1000 labels", "distilled, T = 4"),
+    ("6,000 labels, T = 4: distillation loses", "6000 labels", "distilled, T = 4"),
+    ("6,000 labels, T = 1", "6000 labels", "distilled, T = 1"),
+    (
+        "6,000 unlabelled images with soft targets, against 300 labels",
+        "6000 images without labels",
+        "teacher's soft targets, T = 2",
+    ),
+    (
+        "the same with the teacher's predicted class: soft targets add nothing here",
+        "6000 images without labels",
+        "teacher's predicted class",
+    ),
+)
 
 
 def same_class(logits: torch.Tensor, targets: torch.Tensor, seed: int) -> torch.Tensor:
@@ -54,16 +75,17 @@ def arms(n: int, logits: torch.Tensor, untrained: torch.Tensor, y: torch.Tensor,
     return found
 
 
-def run(seed: int, data: dict) -> dict[str, dict[str, tuple[float, float]]]:
-    """Train every arm for one seed: regime -> arm -> (accuracy in percent, NLL in nats)."""
+def run(seed: int, data: dict) -> dict[str, dict[str, dict[str, float]]]:
+    """Train every arm for one seed: regime -> arm -> accuracy (percent) and NLL (nats)."""
 
-    def student(rows: torch.Tensor, **arguments) -> tuple[float, float]:
+    def student(rows: torch.Tensor, **arguments) -> dict[str, float]:
         model = seeded(seed, CNN, 16)
         fit(
             model, data["x"][rows], **{"steps": STEPS, "seed": seed, "progress": False, **arguments}
         )
         logits = predict(model, data["test_x"])
-        return 100 * accuracy(logits, data["test_y"]), nll(logits, data["test_y"])
+        right, y = accuracy(logits, data["test_y"]), data["test_y"]
+        return {"accuracy": 100 * right, "nll": nll(logits, y)}
 
     order = torch.randperm(len(data["x"]), generator=torch.Generator().manual_seed(seed))
     found: dict[str, dict] = {}
@@ -98,24 +120,10 @@ def main() -> None:
         "untrained": predict(seeded(1234, FashionTeacher), train.inputs),
     }
     runs = [run(seed, data) for seed in tqdm(SEEDS, unit="seed")]
-    results: dict[str, dict] = {}
-    for regime, first in runs[0].items():
-        base = [r[regime]["labels alone"] for r in runs]
-        results[regime] = {}
-        for arm in first:
-            mine = [r[regime][arm] for r in runs]
-            entry = {
-                "accuracy": [round(a, 2) for a, _ in mine],
-                "nll": [round(b, 4) for _, b in mine],
-            }
-            if arm != "labels alone":
-                for which, key in enumerate(("accuracy", "nll")):
-                    interval = paired_interval([m[which] for m in mine], [b[which] for b in base])
-                    entry[f"{key}_difference"] = [round(v, 4) for v in interval[:3]]
-            results[regime][arm] = entry
-            print(
-                regime, "|", arm, "|", entry.get("accuracy_difference"), entry.get("nll_difference")
-            )
+    results = {regime: against([r[regime] for r in runs], "labels alone") for regime in runs[0]}
+    for regime, found in results.items():
+        for arm, entry in found.items():
+            print(regime, "|", arm, "|", entry.get("accuracy_difference"))
     store(
         "u02_soft_targets",
         {
@@ -125,6 +133,10 @@ def main() -> None:
             "teacher_accuracy": teacher_info()["accuracy"],
             "results": results,
         },
+        headlines=[
+            headline(claim, results[regime][arm]["accuracy_difference"], "points", "10 seeds")
+            for claim, regime, arm in HEADLINES
+        ],
     )
 
 
