@@ -66,6 +66,18 @@ def spoken(exercise_id: str) -> str:
     return " ".join(catalogue()[exercise_id].mistakes[0].says.replace("`", "").split())[:60]
 
 
+def grade_id(exercise_id: str) -> str:
+    """The test cell of an exercise."""
+    return exercise_id.replace(".", "-", 1)
+
+
+def slips(unit: str) -> list[tuple[str, str]]:
+    """For each exercise a student who leaves it out and makes a known mistake in the next one."""
+    ids = list(exercises(unit))
+    assert len(ids) > 1, unit
+    return list(zip(ids, ids[1:] + ids[:1], strict=True))
+
+
 def released_points(unit: str) -> dict[str, float]:
     """The points of the autograded cells, as released."""
     marked = [cell.metadata.get("nbgrader", {}) for cell in released(unit).cells]
@@ -78,11 +90,9 @@ def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     right = answers(solution(unit))
     ids = exercises(unit)
     students = {"perfect": right, "untouched": {}}
-    for name, cell in ids.items():
-        students[f"without-{name}"] = {k: v for k, v in right.items() if k != cell}
-        students[f"mistaken-{name}"] = right | {
-            cell: mistake(name, catalogue()[name].mistakes[0].name)
-        }
+    for missing, mistaken in slips(unit):
+        filled = right | {ids[mistaken]: mistake(mistaken, catalogue()[mistaken].mistakes[0].name)}
+        students[f"slip-{missing}"] = {k: v for k, v in filled.items() if k != ids[missing]}
     functions = {n: c for n, c in ids.items() if inspect.isfunction(catalogue()[n].reference)}
     students["noisy"] = right | {
         cell: right[cell] + NOISE.format(name=catalogue()[name].name)
@@ -99,7 +109,7 @@ def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_points_in_the_release_are_the_catalogues(graded: Graded) -> None:
     assert graded.points == {
-        name.replace(".", "-", 1): catalogue()[name].points for name in exercises(graded.unit)
+        grade_id(name): catalogue()[name].points for name in exercises(graded.unit)
     }
 
 
@@ -111,18 +121,13 @@ def test_the_untouched_release_earns_nothing(graded: Graded) -> None:
     assert graded.scores["untouched"] == dict.fromkeys(graded.points, 0.0)
 
 
-def test_each_answer_left_out_loses_exactly_its_points(graded: Graded) -> None:
-    for name in exercises(graded.unit):
-        expected = graded.points | {name.replace(".", "-", 1): 0.0}
-        assert graded.scores[f"without-{name}"] == expected, name
-
-
-def test_each_mistake_loses_points_of_its_own_and_no_others(graded: Graded) -> None:
-    for name in exercises(graded.unit):
-        scores = dict(graded.scores[f"mistaken-{name}"])
-        cell = name.replace(".", "-", 1)
-        assert scores.pop(cell) < graded.points[cell], name
-        assert scores == {k: v for k, v in graded.points.items() if k != cell}, name
+def test_a_slip_loses_its_own_points_and_no_others(graded: Graded) -> None:
+    for missing, mistaken in slips(graded.unit):
+        scores = dict(graded.scores[f"slip-{missing}"])
+        assert scores.pop(grade_id(missing)) == 0, missing
+        assert scores.pop(grade_id(mistaken)) < graded.points[grade_id(mistaken)], mistaken
+        assert scores == {k: graded.points[k] for k in scores}, missing
+        assert len(scores) == len(graded.points) - 2
 
 
 def test_noise_on_stderr_costs_nothing(graded: Graded) -> None:
@@ -130,8 +135,9 @@ def test_noise_on_stderr_costs_nothing(graded: Graded) -> None:
 
 
 def test_feedback_says_which_mistake_it_is(graded: Graded) -> None:
-    for name in exercises(graded.unit):
-        assert spoken(name) in " ".join(graded.feedback(f"mistaken-{name}").split()), name
+    for missing, mistaken in slips(graded.unit):
+        page = " ".join(graded.feedback(f"slip-{missing}").split())
+        assert spoken(mistaken) in page, mistaken
 
 
 def test_feedback_gives_no_solution_away(graded: Graded) -> None:
@@ -144,7 +150,7 @@ def test_feedback_gives_no_solution_away(graded: Graded) -> None:
         secret = {line.strip() for source in sources for line in source.splitlines()}
         secret = {x for x in secret if len(x) > 20 and x not in shown and x not in others}
         assert secret, name
-        pages = graded.feedback("untouched") + graded.feedback(f"mistaken-{name}")
+        pages = graded.feedback("untouched") + graded.feedback(f"slip-{name}")
         assert [line for line in sorted(secret) if line in pages] == [], name
     assert "HIDDEN TESTS" not in pages
 
