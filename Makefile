@@ -24,7 +24,7 @@ lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= to jupyter 
 
 test: lint ## run everything CI runs: lint, builder check, tests, every solution notebook (ARGS= to pytest)
 	@echo "Running the tests and every solution notebook, two at a time ..."
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 10 tests solutions $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --durations 10 tests solutions $(ARGS)
 
 lint: .venv/dev ## check style, units, and that what is committed is what the sources build
 	@echo "Checking style and units ..."

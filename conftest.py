@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Kernels and subprocesses inherit these.
 os.environ["KDLIB_PROFILE"] = "cpu"
@@ -22,10 +23,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ["KDLIB_PROGRESS"] = "off"
 
 
-@pytest.hookimpl(tryfirst=True)
+SLOWEST_FIRST = ("test_pipeline.py", "test_browser.py", "test_builder.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give workers whole files (a notebook's cells run in order), but spread a unit's grading."""
-    for item in items:
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        unit = params.get("graded", "") if item.path.stem == "test_pipeline" else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}{unit}"))
+    """Begin with what takes longest, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST_FIRST)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Give a worker a whole file (a notebook's cells run in order), or a unit to be graded."""
+
+    class ByFileAndUnit(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            unit = test.partition("[")[2] if file.endswith("test_pipeline.py") else ""
+            return file + unit
+
+    config.option.loadscopereorder = False
+    return ByFileAndUnit(config, log)

@@ -451,8 +451,8 @@ print(f"reverse KL stayed between the modes in {sum(v > 0.1 for v in reverse)} o
 # The forward fit is wider and puts a good part of its mass where the target has almost none. For a
 # language model such mass is text that no teacher would write; for a classifier on images it is mere
 # caution. And the symmetric JSD is no safe middle: in this setting it mostly covers, too. Nor is
-seeking a law: the last line counts the mixtures where gradient descent left the reverse fit between
-the modes, in a local minimum.
+# seeking a law: the last line counts the mixtures where gradient descent left the reverse fit between
+# the modes, in a local minimum.
 #
 # ### Your turn, in words
 # {{01.choose}}

@@ -223,3 +223,9 @@ class TestProgress:
         monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
         check(KD, right)
         assert not record.exists()
+
+
+def test_a_crash_on_every_probe_is_told_once():
+    text = str(check("02.kd_loss", lambda *args: {}["a key"]))
+    assert text.count("KeyError: ") == 1
+    assert "the same error" in " ".join(text.split())

@@ -14,7 +14,7 @@ from kdlib.checks.exercise import Evidence, Exercise, Mistake
 from kdlib.checks.observe import observe
 from kdlib.checks.record import Record, as_tensor, flatten, same
 from kdlib.checks.verdict import Diagnosis, Result, Verdict
-from kdlib.checks.words import factor
+from kdlib.checks.words import factor, once
 
 
 def judge(exercise: Exercise, student: Record, seed: int = 0) -> Verdict:
@@ -36,21 +36,26 @@ def judge(exercise: Exercise, student: Record, seed: int = 0) -> Verdict:
         return Verdict(exercise.id, exercise.title, failed, (), started=False, seed=seed)
     nothing = _is_constant(student) and not _is_constant(expected)
     nothing |= _is_empty(student) and not _is_empty(expected)
-    results = []
-    for criterion in exercise.criteria:
-        problem = criterion.test(evidence)
-        if nothing and problem is None:
-            problem = "It gives the same answer whatever it is given, so this earns nothing yet."
-        results.append(Result(criterion.name, criterion.points, problem is None, problem or ""))
+    problems = [criterion.test(evidence) or "" for criterion in exercise.criteria]
+    if nothing:
+        same_answer = "It gives the same answer whatever it is given, so this earns nothing yet."
+        problems = [problem or same_answer for problem in problems]
+    results = [
+        Result(criterion.name, criterion.points, not problem, message)
+        for criterion, problem, message in zip(
+            exercise.criteria, problems, once(problems), strict=True
+        )
+    ]
     diagnoses: tuple[Diagnosis, ...] = ()
     if not all(result.passed for result in results):
         found, explained = diagnose(exercise, student, expected, seed)
-        diagnoses = tuple(Diagnosis(m.name, m.says, m.seen_in) for m in found)
+        departed = {key for key in dict(_departures(student, expected)) if key[1] != "status"}
+        whole = departed <= explained
+        diagnoses = tuple(Diagnosis(m.name, m.says, m.seen_in, whole) for m in found)
         sized = {(probe.name, "value") for probe in exercise.probes if probe.sizes}
-        if (sized & dict(_departures(student, expected)).keys()) - explained and (
-            words := factor(exercise, student, expected)
-        ):
-            diagnoses = (Diagnosis("a constant factor", words, ""), *diagnoses)
+        if (sized & departed) - explained and (words := factor(exercise, student, expected)):
+            whole = departed <= explained | sized
+            diagnoses = (Diagnosis("a constant factor", words, "", whole), *diagnoses)
     return Verdict(exercise.id, exercise.title, tuple(results), diagnoses, started=True, seed=seed)
 
 

@@ -8,6 +8,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+REST = "That explains a part. What else is wrong has another cause."
+
 
 @dataclass(frozen=True)
 class Result:
@@ -21,11 +23,24 @@ class Result:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A known mistake that reproduces the student's record."""
+    """A known mistake that reproduces the student's record.
+
+    Attributes:
+        name: of the mistake.
+        says: what to think about.
+        seen_in: the public thread where the same bug stood.
+        whole: whether it explains, with the others, everything that is wrong.
+    """
 
     name: str
     says: str
     seen_in: str
+    whole: bool = True
+
+    @property
+    def heading(self) -> str:
+        """How it is announced: with less confidence when something else is wrong, too."""
+        return f"{'Looks like' if self.whole else 'In part'}: {self.name}."
 
 
 @dataclass(frozen=True)
@@ -84,10 +99,12 @@ class Verdict:
             text = f"{result.name}: {result.message}" if result.message else result.name
             lines += _wrap(text, f"  {mark} ", "    ")
         for diagnosis in self.diagnoses:
-            text = f"Looks like: {diagnosis.name}. {_text(diagnosis.says)}"
+            text = f"{diagnosis.heading} {_text(diagnosis.says)}"
             if diagnosis.seen_in:
                 text += f" The same bug stood in {diagnosis.seen_in}."
             lines += ["", *_wrap(text, "  → ", "    ")]
+        if self.diagnoses and not self.diagnoses[0].whole:
+            lines += ["", f"  {REST}"]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -117,8 +134,10 @@ class Verdict:
             )
             parts.append(
                 "<div style='margin-top:6px;padding:6px 8px;background:rgba(213,94,0,.10)'>"
-                f"<b>Looks like: {_html(d.name)}.</b> {_html(d.says)}{seen}</div>"
+                f"<b>{_html(d.heading)}</b> {_html(d.says)}{seen}</div>"
             )
+        if self.diagnoses and not self.diagnoses[0].whole:
+            parts.append(f"<div style='margin-top:6px'>{REST}</div>")
         return (
             f"<div class='kdlib-verdict' style='border-left:4px solid {colour};padding:6px 12px;"
             f"max-width:760px;line-height:1.45'>{''.join(parts)}</div>"

@@ -69,6 +69,8 @@ def explain(seen: Any, expected: Any, key: str, probe: Probe) -> str | None:
                 f"On {probe.about}, no {key} arrives. "
                 "Does `detach`, `no_grad`, `item` or NumPy cut the graph?"
             )
+        if key == "value":
+            return f"On {probe.about}, you return several things; a single tensor is expected."
         return f"On {probe.about}, {key} is missing from what you return."
     have = as_tensor(seen)
     if have is None:
@@ -97,6 +99,21 @@ def _how(have: Tensor, want: Tensor) -> str:
     wrong = (have - want).abs() > tolerance
     first = wrong.nonzero()[0].tolist()
     return f"{int(wrong.sum())} of {have.numel()} entries are off, the first at {first}."
+
+
+def once(messages: list[str]) -> list[str]:
+    """Say a thing once: what repeats an earlier message, or its error, is cut short."""
+    said: set[str] = set()
+    short = []
+    for message in messages:
+        on, stops, error = message.partition("it stops with ")
+        if error and error in said:
+            message = f"{on}{stops}the same error."
+        elif message and message in said:
+            message = "As above."
+        said |= {message, error}
+        short.append(message)
+    return short
 
 
 def factor(exercise: Exercise, student: Record, expected: Record) -> str | None:

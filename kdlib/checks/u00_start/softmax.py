@@ -75,6 +75,12 @@ SOFTMAX = Exercise(
             "classes. Which dimension holds the classes?",
         ),
         Mistake(
+            "normalised over everything",
+            _wrong_softmax(lambda z, t: (z / t).exp() / (z / t).exp().sum()),
+            "All your numbers together sum to one, not those of each row. Over which dimension "
+            "does the sum in the formula run?",
+        ),
+        Mistake(
             "classes taken to be dimension 1",
             _wrong_softmax(lambda z, t: (z / t).softmax(1)),
             "Right for a table, wrong for logits with one dimension more. Count the dimension of "

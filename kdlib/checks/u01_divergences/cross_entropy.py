@@ -70,7 +70,7 @@ SOFT_CROSS_ENTROPY = Exercise(
         Mistake(
             "logarithm of a softmax",
             (lambda z, p: -(p * z.softmax(-1).log()).sum(-1)),
-            "Right for small logits. A probability that underflows to zero has the logarithm minus "
+            "For large logits a probability that underflows to zero has the logarithm minus "
             "infinity, and zero times infinity is NaN.",
         ),
         Mistake(

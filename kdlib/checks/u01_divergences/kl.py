@@ -126,7 +126,7 @@ KL = Exercise(
             _kl_with(
                 lambda v, z: (v.softmax(-1) * (v.softmax(-1).log() - z.softmax(-1).log())).sum(-1)
             ),
-            "Right for small logits. A probability that underflows has the logarithm minus "
+            "For large logits a probability that underflows has the logarithm minus "
             "infinity, and zero times infinity is NaN.",
         ),
         Mistake(

@@ -71,7 +71,7 @@ LOG_SOFTMAX = Exercise(
         Mistake(
             "no maximum subtracted",
             _log_softmax_with(lambda z, T: z / T - (z / T).exp().sum(-1, keepdim=True).log()),
-            "Right for small logits. For large ones `exp` overflows to infinity, and for very "
+            "For large logits `exp` overflows to infinity, and for very "
             "negative ones the sum underflows to zero. Adding a constant to a row changes nothing "
             "about the result: which constant makes the largest exponent zero?",
         ),

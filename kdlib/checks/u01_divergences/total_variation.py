@@ -81,6 +81,12 @@ TOTAL_VARIATION = Exercise(
             "probabilities.",
         ),
         Mistake(
+            "summed over the batch",
+            (lambda v, z: 0.5 * (v.softmax(-1) - z.softmax(-1)).abs().sum()),
+            "You return one number for the batch; one for each row is asked for. Over which "
+            "dimension does the sum run?",
+        ),
+        Mistake(
             "mean over the batch",
             (lambda v, z: 0.5 * (v.softmax(-1) - z.softmax(-1)).abs().sum(-1).mean()),
             "You return one number for the batch; one for each row is asked for.",

@@ -71,6 +71,18 @@ KD_GRADIENT = Exercise(
             "Both softmaxes are at T = 1. This gradient has the softened probabilities.",
         ),
         Mistake(
+            "logits in place of probabilities",
+            (lambda s, t, T: (s - t) / T),
+            "You subtract the logits themselves. They are probabilities only after a softmax, and "
+            "a row of your gradient does not sum to zero.",
+        ),
+        Mistake(
+            "temperature on the student only",
+            (lambda s, t, T: ((s / T).softmax(-1) - t.softmax(-1)) / T),
+            "The teacher stands at T = 1 in your gradient, the student at T. The divergence "
+            "compares both at the same temperature.",
+        ),
+        Mistake(
             "softmax of the difference",
             (lambda s, t, T: ((s - t) / T).softmax(-1) / T),
             "A difference of two softmaxes is not the softmax of a difference.",
@@ -86,7 +98,7 @@ KD_GRADIENT = Exercise(
                     / T
                 )
             ),
-            "Right for small logits, but `exp` of a number in the thousands is infinite. Unit 01 "
+            "Mind large logits: `exp` of a number in the thousands is infinite. Unit 01 "
             "has the remedy.",
         ),
     ),

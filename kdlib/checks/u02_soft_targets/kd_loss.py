@@ -235,7 +235,7 @@ KD_LOSS = Exercise(
         Mistake(
             "logarithm of a softmax",
             _kd(_log_of_softmax),
-            "Right for small logits. For large ones a probability underflows to zero and its "
+            "For large logits a probability underflows to zero and its "
             "logarithm is minus infinity; `log_softmax` never forms the probability.",
         ),
         Mistake(
@@ -249,6 +249,12 @@ KD_LOSS = Exercise(
             "Your soft term is the cross-entropy H(p, q). Its gradient is right, since it differs "
             "from the KL by the teacher's entropy, a constant. But it is not zero when the "
             "student has learned everything, and this exercise asks for the KL.",
+        ),
+        Mistake(
+            "squared differences of logits",
+            _kd(lambda s, t: (s - t).square().sum(-1).mean()),
+            "You compare logits, not distributions. A constant added to a row changes your loss "
+            "and no probability. Section 2.5 says when the two come close.",
         ),
         Mistake(
             "the same logits on both sides",

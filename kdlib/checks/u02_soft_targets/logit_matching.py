@@ -53,6 +53,17 @@ LOGIT_MATCHING = Exercise(
             "You subtract the mean of each class over the batch. Centre each row over its classes.",
         ),
         Mistake(
+            "centred over everything",
+            (lambda s, t, T: ((s - t) - (s - t).mean()) / (s.shape[-1] * T**2)),
+            "You subtract one number, the mean of the whole batch. Each row has a mean of its own.",
+        ),
+        Mistake(
+            "probabilities at T = 1",
+            (lambda s, t, T: (s.softmax(-1) - t.softmax(-1)) / T),
+            "This is a gradient of probabilities at T = 1. In the limit no softmax is left: the "
+            "logits themselves are compared.",
+        ),
+        Mistake(
             "sign turned round",
             (lambda s, t, T: _centred(t - s) / (s.shape[-1] * T**2)),
             "Your gradient points the other way: it would drive the logits apart.",

@@ -52,6 +52,12 @@ def _one_minus_p(logits, targets):
     return one_hot.T @ wrong / one_hot.sum(0)[:, None]
 
 
+def _diagonal_left_in(logits, targets):
+    one_hot, probs = _one_hot(logits, targets), logits.softmax(-1)
+    rows = probs / (1 - (probs * one_hot).sum(-1, keepdim=True))
+    return one_hot.T @ rows / one_hot.sum(0)[:, None]
+
+
 def _rows_are_predictions(logits, targets):
     return (_one_hot(logits, targets).T @ _rest(logits, targets)).T / _one_hot(logits, targets).sum(
         0
@@ -105,6 +111,12 @@ NEAR_MISSES = Exercise(
             "Right on paper, and off wherever the teacher is certain: there 1 - p loses all its "
             "digits to rounding, or is exactly zero. Take the true class out of the logits "
             "instead, before the softmax.",
+        ),
+        Mistake(
+            "divided by 1 - p, the true class left in",
+            _diagonal_left_in,
+            "You divide by 1 - p and leave the true class in its place, so your diagonal is not "
+            "zero; and where the teacher is certain you divide by zero.",
         ),
         Mistake(
             "rows and columns exchanged",

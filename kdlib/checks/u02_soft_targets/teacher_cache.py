@@ -152,7 +152,7 @@ TEACHER_CACHE = Exercise(
         Mistake(
             "not a cache",
             _NoCache,
-            "Right answers, but the teacher computes each of them anew in every epoch, which is "
+            "The teacher computes its answers anew in every epoch, which is "
             "the cost that a cache is there to save.",
         ),
         Mistake(
