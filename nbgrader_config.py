@@ -42,6 +42,7 @@ c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = "(?s).*"
 c.OverwriteCells.add_missing_cells = True
 c.Execute.timeout = 300
+c.Execute.startup_timeout = 180  # a busy machine takes its time to start a kernel
 c.Execute.shutdown_kernel = "immediate"
 
 # Feedback holds neither hidden tests nor rubrics.
