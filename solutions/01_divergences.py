@@ -424,6 +424,7 @@ for (name, (mean, std)), style in zip(fits.items(), ("-", "--", ":", "-."), stri
     ax.plot(grid, gaussian(mean, std).softmax(0) / step, style, label=name)
 ax.set_xlabel("x")
 ax.set_ylabel("density")
+ax.set_ylim(0, 0.95)
 ax.legend()
 plt.show()
 

@@ -361,8 +361,8 @@ check("02.logit_matching_gradient", logit_matching_gradient)
 # - Subtract from $z - v$ its own mean over the classes, then divide by $N T^2$.
 
 # %% [markdown] expect="02.logit_matching_gradient"
-# In the figure below the error falls along a straight line of slope -1: ten times the temperature,
-# a tenth of the error.
+# In the figure below the error hardly moves up to T = 10. From there it falls along a straight line
+# of slope -1: ten times the temperature, a tenth of the error.
 
 # %%
 temperatures = torch.logspace(0, 3, 16)
@@ -621,9 +621,9 @@ for arm, (mean, low, high) in rows.items():
     print(f"{arm:45s} {mean:+6.1f}  [{low:+.1f}, {high:+.1f}] points")
 
 # %% [markdown]
-# *Figure and table: 300 labels; the distilled row and the one below it use T = 2. Longer training does
-# not explain the gain, smoother labels explain a part of it, and an untrained teacher's soft targets
-# have no effect whose sign is sure.*
+# *Figure and table: 300 labels; whatever comes from a teacher is at T = 2. Longer training does not
+# explain the gain, smoother labels explain a part of it, and an untrained teacher's soft targets have
+# no effect whose sign is sure.*
 #
 # The row to remember is that of **another image of the same class**. Those soft targets are just as
 # soft and know as much about which classes resemble each other, and the gain is gone. What helps is
