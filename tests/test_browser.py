@@ -239,6 +239,16 @@ def test_validate_button_shows_our_message(page) -> None:
     page.screenshot(path=SCREENSHOTS / "6_validate.png")
 
 
+def test_assignment_list_reads_the_exchange(page, lab: Lab) -> None:
+    page.goto(lab.url("lab/workspaces/list"))
+    page.locator(".jp-DirListing-item").first.wait_for()
+    menu(page, "Nbgrader", "Assignment List")
+    listed = page.get_by_text("There are no assignments to fetch.")
+    listed.wait_for()
+    assert page.get_by_text("exchange directory does not exist").count() == 0
+    page.screenshot(path=SCREENSHOTS / "7_assignment_list.png")
+
+
 def in_order() -> dict[str, str]:
     """The unit's exercises as they stand in the notebook."""
     cells = list(answers(released(UNIT)))
