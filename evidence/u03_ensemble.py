@@ -18,7 +18,7 @@ from kdlib.evidence import against, headline, store
 from kdlib.models import CNN, seeded
 from kdlib.training import fit
 
-SEEDS = range(6)
+SEEDS = range(8)
 MEMBERS = 8
 LABELS = 300
 STEPS = 600  # of a member; the students take twice as many
@@ -36,9 +36,7 @@ def run(seed: int, train, test) -> dict[str, dict[str, float]]:
     order = torch.randperm(len(train.inputs), generator=torch.Generator().manual_seed(seed))
     rows = order[:LABELS]
     x, y = train.inputs[rows], train.targets[rows]
-    members = [
-        trained(1000 * (seed + 1) + m, x, STEPS, targets=y) for m in range(MEMBERS)
-    ]
+    members = [trained(1000 * (seed + 1) + m, x, STEPS, targets=y) for m in range(MEMBERS)]
     everywhere = torch.stack([predict(m, train.inputs) for m in members])
     on_test = torch.stack([predict(m, test.inputs) for m in members])
     tiny = torch.finfo(torch.float32).tiny

@@ -82,9 +82,7 @@ def main() -> None:
 
     def mean_over_classes(arm: str, metric: str) -> list[float]:
         """Give one number for each seed."""
-        return [
-            sum(found[s][arm][metric] for found in runs.values()) / len(runs) for s in SEEDS
-        ]
+        return [sum(found[s][arm][metric] for found in runs.values()) / len(runs) for s in SEEDS]
 
     over_classes = {
         arm: {m: [round(v, 2) for v in mean_over_classes(arm, m)] for m in runs["Bag"][0][arm]}

@@ -51,7 +51,7 @@ def fit(
     Args:
         model: `(B, ...) -> (B, C)`; trained in place, in eval mode afterwards.
         inputs: `(N, ...)`.
-        targets: `(N,)` class indices, or None for unlabelled inputs.
+        targets: `(N,)` class indices, or None for unlabelled inputs; -1 is left to `loss_fn`.
         teacher_logits: `(N, C)`, row i belongs to input i.
         loss_fn: `loss_fn(student_logits, teacher_logits, targets)` -> scalar.
         temperature: of the soft term.
@@ -85,6 +85,9 @@ def fit(
     if teacher_logits is not None:
         require_finite(teacher_logits, "teacher_logits")
         teacher_logits = teacher_logits.detach()
+    checked = targets  # a loss of the caller's own may know rows without a label, marked -1
+    if loss_fn is not None and targets is not None:
+        checked = targets.where(targets != -1, 0)
     loss_fn = loss_fn or _default_loss(temperature, alpha, label_smoothing)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=1e-2)
@@ -101,7 +104,7 @@ def fit(
         y = None if targets is None else targets[batch]
         if step == 0 and targets is not None:  # all of them: a later batch could hold the bad one
             require_targets(
-                targets, student_logits[:1].expand(len(targets), *student_logits.shape[1:])
+                checked, student_logits[:1].expand(len(targets), *student_logits.shape[1:])
             )
         loss = loss_fn(student_logits, None if teacher_logits is None else teacher_logits[batch], y)
         if not isinstance(loss, Tensor) or loss.dim() != 0:

@@ -35,9 +35,9 @@ def _with_share_reached(rows: int, classes: int, c: int, share: float):
     return make
 
 
-def _kind_of_number(answer, a: Arguments) -> dict:
-    found = answer(a["logits"], a["class_index"], a["share"])
-    return {"kind": type(found).__name__}
+def _is_plain_number(answer, a: Arguments) -> float:
+    """Give 1 for a Python float and 0 for anything else."""
+    return float(type(answer(a["logits"], a["class_index"], a["share"])) is float)
 
 
 def _nothing_to_correct(evidence: Evidence) -> str | None:
@@ -48,6 +48,12 @@ def _nothing_to_correct(evidence: Evidence) -> str | None:
         f"On logits whose class has its share already, you return {seen:.4g}. "
         "Where nothing is wrong, nothing is to be added."
     )
+
+
+def _plain(evidence: Evidence) -> str | None:
+    if evidence.value("kind") == 1.0:
+        return None
+    return "You return something else than a Python float. `.item()` makes one of a tensor."
 
 
 def _inside(share: float) -> None:
@@ -151,15 +157,17 @@ CLASS_BIAS = Exercise(
             "logits whose class has its share already",
             _with_share_reached(40, 6, 4, 0.25),
         ),
-        Probe("kind", "12 rows of 3 classes", _students(12, 3, 0, 0.3), run=_kind_of_number),
+        Probe("kind", "12 rows of 3 classes", _students(12, 3, 0, 0.3), run=_is_plain_number),
         Probe("no share", "a share of 0", _students(12, 3, 0, 0.0)),
         Probe("all", "a share of 1.2", _students(12, 3, 0, 1.2)),
     ),
     criteria=(
         matches("the bias", 1.5, "plain", "other"),
         matches("a class far below the others", 0.75, "far"),
-        law("nothing to add where the share is right", 0.5, ("share reached",), _nothing_to_correct),
-        matches("a plain number", 0.25, "kind"),
+        law(
+            "nothing to add where the share is right", 0.5, ("share reached",), _nothing_to_correct
+        ),
+        law("a plain number", 0.25, ("kind",), _plain),
         rejects("shares that cannot be are refused", 0.5, "no share", "all"),
         tidy(0.5),
     ),
@@ -168,21 +176,21 @@ CLASS_BIAS = Exercise(
             "one step of log ratio",
             _log_ratio,
             "You add log(share / mean probability). That would be right if every probability grew "
-            "by the same factor. But a softmax saturates: rows that are near 1 already cannot grow. "
+            "by the same factor. But a softmax saturates: rows near 1 already cannot grow. "
             "Put your bias in and look at the mean again.",
         ),
         Mistake(
             "one step of log odds",
             _log_odds_ratio,
-            "You compare the log-odds of the share with the log-odds of the mean probability. For a "
+            "You compare the log-odds of the share with those of the mean probability. For a "
             "single row that is exact; for many rows the mean of probabilities is not the "
             "probability at the mean. Put your bias in and look at the mean again.",
         ),
         Mistake(
             "mean of the log-odds",
             _mean_log_odds,
-            "You moved the average log-odds to that of the share. What has to come out right is the "
-            "average probability, after the softmax.",
+            "You moved the average log-odds to that of the share. What has to come out right is "
+            "the average probability, after the softmax.",
         ),
         Mistake(
             "share of predictions",

@@ -117,7 +117,9 @@ LABEL_SMOOTHING_LOSS = Exercise(
         ),
         Probe("none", "smoothing 0", _batch(8, 5, 0.0)),
         Probe("all", "smoothing 1", _batch(7, 4, 1.0)),
-        Probe("undecided", "a student that is undecided, 6 classes", _batch(8, 6, 0.3, knows=False)),
+        Probe(
+            "undecided", "a student that is undecided, 6 classes", _batch(8, 6, 0.3, knows=False)
+        ),
         Probe("large", "logits in the thousands", _batch(8, 5, 0.2, 3000.0)),
         Probe("too much", "smoothing 1.5", _batch(8, 5, 1.5)),
     ),
@@ -142,8 +144,8 @@ LABEL_SMOOTHING_LOSS = Exercise(
         Mistake(
             "uniform part without its weight",
             _wrong(_no_eps),
-            "The uniform teacher has the weight 1 in your loss, whatever the smoothing. The weights "
-            "of the two teachers sum to one.",
+            "The uniform teacher has the weight 1 in your loss, whatever the smoothing. The "
+            "weights of the two teachers sum to one.",
             "TimDettmers/ConvE #55",
         ),
         Mistake(
@@ -168,8 +170,8 @@ LABEL_SMOOTHING_LOSS = Exercise(
         Mistake(
             "divergence turned round",
             _wrong(_reverse),
-            "You used KL(q || u), which asks the student for high entropy. The teacher comes first: "
-            "KL(u || q).",
+            "You used KL(q || u), which asks the student for high entropy. The teacher comes "
+            "first: KL(u || q).",
         ),
         Mistake(
             "summed over classes",
