@@ -231,6 +231,18 @@ class TestProperties:
         assert z.grad is not None
 
 
+def test_fit_leaves_missing_labels_to_a_loss_of_ones_own():
+    from kdlib.models import MLP, seeded
+    from kdlib.training import fit
+
+    x, v = drawn(0, 32, 1, 4, 4).float(), drawn(1, 32, 3).float()
+    y = torch.where(torch.arange(32) < 8, classes_of(2, 32, 3), -1)
+    how = {"teacher_logits": v, "steps": 3, "batch_size": 16, "progress": False}
+    fit(seeded(0, MLP, 8, 16, 3), x, y, loss_fn=dk.transfer_loss, **how)
+    with pytest.raises(ValueError, match=r"targets must lie in 0\.\.2, got -1"):
+        fit(seeded(0, MLP, 8, 16, 3), x, y, **how)
+
+
 Z, V, Y = drawn(0, 4, 3), drawn(1, 4, 3), torch.tensor([0, 1, 2, 0])
 P = Z.softmax(-1)
 

@@ -35,9 +35,10 @@ def _with_share_reached(rows: int, classes: int, c: int, share: float):
     return make
 
 
-def _is_plain_number(answer, a: Arguments) -> float:
-    """Give 1 for a Python float and 0 for anything else."""
-    return float(type(answer(a["logits"], a["class_index"], a["share"])) is float)
+def _is_plain_number(answer, a: Arguments) -> float | None:
+    """Give 1 for a Python float, 0 for anything else, None for nothing."""
+    found = answer(a["logits"], a["class_index"], a["share"])
+    return None if found is None else float(type(found) is float)
 
 
 def _nothing_to_correct(evidence: Evidence) -> str | None:
@@ -110,6 +111,11 @@ def _mean_log_odds(logits, class_index, share):
 
 
 _right = _bisect(_mean_probability)
+
+
+def _of_the_paper(logits, class_index, share):
+    _inside(share)
+    return 3.5
 
 
 def _sign(logits, class_index, share):
@@ -191,6 +197,12 @@ CLASS_BIAS = Exercise(
             _mean_log_odds,
             "You moved the average log-odds to that of the share. What has to come out right is "
             "the average probability, after the softmax.",
+        ),
+        Mistake(
+            "the paper's number",
+            _of_the_paper,
+            "You return 3.5 whatever the student says. That was the bias of one student, of 3s, on "
+            "MNIST. Yours follows from the logits and the share.",
         ),
         Mistake(
             "share of predictions",

@@ -110,6 +110,12 @@ ENSEMBLE_SOFT_TARGETS = Exercise(
             "sum to one.",
         ),
         Mistake(
+            "log-probabilities",
+            _wrong(lambda z, T: (z / T).log_softmax(-1).mean(0)),
+            "You return a mean of log-probabilities, numbers below zero. Soft targets are "
+            "probabilities.",
+        ),
+        Mistake(
             "temperature after the mean",
             _wrong(lambda z, T: _normalised(_cooled_afterwards(z, T))),
             "You averaged at T = 1 and softened the mean. Soften what each teacher says, then "

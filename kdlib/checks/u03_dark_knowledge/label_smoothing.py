@@ -142,6 +142,12 @@ LABEL_SMOOTHING_LOSS = Exercise(
             "fastai/fastai #1814",
         ),
         Mistake(
+            "1/(C - 1) to every class",
+            _wrong(lambda log_q, y, e: -e * (log_q.sum(-1) / (log_q.shape[-1] - 1)).mean()),
+            "You give smoothing / (C - 1) to every class, the true one included, so your targets "
+            "sum to more than one. Over how many classes is the uniform teacher uniform?",
+        ),
+        Mistake(
             "uniform part without its weight",
             _wrong(_no_eps),
             "The uniform teacher has the weight 1 in your loss, whatever the smoothing. The "

@@ -127,6 +127,13 @@ def _only_specialists(generalist, specialists):
     return q
 
 
+def _pasted(generalist, specialists):
+    q = generalist.clone()
+    for inside, p in specialists:
+        q[:, list(inside)] = p[:, :-1]
+    return q / q.sum(-1, keepdim=True)
+
+
 def _within_the_group(generalist, specialists):
     q = generalist.clone()
     for inside, p in specialists:
@@ -215,6 +222,12 @@ MERGE_SPECIALISTS = Exercise(
             "specialist overrules",
             _only_specialists,
             "The specialist's probabilities replace the generalist's. Equation 5 gives both a say.",
+        ),
+        Mistake(
+            "pasted in and rescaled",
+            _pasted,
+            "You put the specialist's probabilities in place of the generalist's and rescale the "
+            "rows. Equation 5 gives both a say, and the dustbin is part of what is said.",
         ),
         Mistake(
             "specialist speaks within its group only",

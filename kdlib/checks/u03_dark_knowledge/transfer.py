@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdlib import dark_knowledge
+from kdlib import dark_knowledge, losses
 from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw, positive
@@ -39,7 +39,7 @@ def _batch(
     return make
 
 
-def _wrong(soft_rows=None, hard=None, mix=None, detach=True, check=True):
+def _wrong(soft_rows=None, hard=None, mix=None, detach=True, check=True, mean_of_classes=False):
     """Assemble a wrong loss from wrong parts."""
 
     def loss(student_logits, teacher_logits, targets, temperature=2.0, alpha=0.9):
@@ -50,6 +50,7 @@ def _wrong(soft_rows=None, hard=None, mix=None, detach=True, check=True):
         rows = (soft_rows or (lambda m: torch.ones_like(m)))(labelled)
         each = _kl_rows(student_logits / temperature, teacher / temperature)
         soft = each[rows].mean() if rows.any() else each.sum() * 0
+        soft = soft / student_logits.shape[-1] if mean_of_classes else soft
         term = (hard or _hard)(student_logits, targets, labelled)
         if mix:
             return mix(soft, term, temperature, alpha, labelled)
@@ -89,6 +90,13 @@ def _mix_scaled_by_share(soft, hard, T, a, labelled):
 
 def _only_soft_without_labels(soft, hard, T, a, labelled):
     return a * T**2 * soft + (1 - a) * hard if labelled.any() else T**2 * soft
+
+
+def _labelled_rows_only(student_logits, teacher_logits, targets, temperature=2.0, alpha=0.9):
+    labelled = targets != -1
+    return losses.kd_loss(
+        student_logits[labelled], teacher_logits[labelled], targets[labelled], temperature, alpha
+    )
 
 
 def _no_labels_is_soft(evidence: Evidence) -> str | None:
@@ -194,6 +202,19 @@ TRANSFER_LOSS = Exercise(
             _wrong(soft_rows=lambda m: m),
             "Your soft term leaves out the rows without a label, and these are the ones that only "
             "the teacher can say something about.",
+        ),
+        Mistake(
+            "only labelled rows are used",
+            _labelled_rows_only,
+            "You drop the rows without a label before anything else. These are the ones that only "
+            "the teacher can say something about; and a batch without any label has no rows left.",
+        ),
+        Mistake(
+            "mean over classes",
+            _wrong(mix=None, mean_of_classes=True),
+            "Your soft term is divided by the number of classes as well. `reduction='mean'` counts "
+            "every entry; a divergence is a sum over classes and a mean over rows.",
+            "haitongli/knowledge-distillation-pytorch #48",
         ),
         Mistake(
             "soft term on unlabelled rows only",
