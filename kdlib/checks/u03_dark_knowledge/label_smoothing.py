@@ -159,7 +159,7 @@ LABEL_SMOOTHING_LOSS = Exercise(
             _wrong(_uniform, hard_weight=lambda e, c: 1 - e / c),
             "You took smoothing/C from the label instead of all of the smoothing. Your targets sum "
             "to more than one.",
-            "ildoonet/pytorch-randaugment #30",
+            "ildoonet/pytorch-randaugment #30, as a question",
         ),
         Mistake(
             "hard part at full weight",

@@ -102,7 +102,7 @@ def _nothing(q, inside):
     return torch.zeros_like(q)
 
 
-def _merge(how=_by_q, rounds=300, mean=None, with_generalist=True):
+def _merge(how=_by_q, rounds=120, mean=None, with_generalist=True):
     """Assemble a wrong merge."""
 
     def merge(generalist, specialists):

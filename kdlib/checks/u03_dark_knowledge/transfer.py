@@ -177,7 +177,7 @@ TRANSFER_LOSS = Exercise(
             _wrong(hard=_hard_over_all),
             "Your hard term is divided by all rows, with and without a label. The fewer labels a "
             "batch holds, the less each of them counts. Over which rows is it a mean?",
-            "perrying/realistic-ssl-evaluation-pytorch #2",
+            "perrying/realistic-ssl-evaluation-pytorch #2, as a question",
         ),
         Mistake(
             "not a number without labels",
