@@ -49,6 +49,7 @@ def run(seed: int, data: dict) -> tuple[dict, dict]:
             "hard labels, 3x as long": {"targets": y, "steps": 3 * STEPS},
             "label smoothing 0.1": {"targets": y, "label_smoothing": 0.1},
             "soft targets": {"targets": y, "teacher_logits": v, "temperature": TEMPERATURE},
+            "soft targets, T = 4": {"targets": y, "teacher_logits": v, "temperature": 4.0},
         }
         curve[share] = {name: student(seed, data, rows, **a) for name, a in arms.items()}
 

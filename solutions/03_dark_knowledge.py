@@ -297,8 +297,14 @@ for seed in SEEDS:
 # %%
 stored = evidence.load("u03_few_labels")
 shares = ("1 %", "3 %", "10 %", "100 %")
-arms = ("soft targets", "label smoothing 0.1", "hard labels, 3x as long")
-series = {a: [stored["curve"][s][a]["accuracy_difference"] for s in shares] for a in arms}
+arms = {
+    "soft targets": "soft targets, T = 1",
+    "soft targets, T = 4": "soft targets, T = 4",
+    "label smoothing 0.1": "label smoothing 0.1",
+    "hard labels, 3x as long": "hard labels, 3x as long",
+}
+curve = stored["curve"]
+series = {n: [curve[s][a]["accuracy_difference"] for s in shares] for a, n in arms.items()}
 _, ax = plots.figure(height=3.4)
 ticks = [f"{s}\n{stored['labels'][s]:,} images" for s in shares]
 plots.lines_with_intervals(ax, ticks, series)
@@ -309,13 +315,21 @@ plt.show()
 
 # %%
 for share in shares:
-    arms = stored["curve"][share]
-    base = sum(arms["hard labels"]["accuracy"]) / len(stored["seeds"])
-    mean, low, high = arms["soft targets"]["accuracy_difference"]
-    print(f"{share:>5s}: hard {base:.1f} %, soft targets {mean:+.1f} [{low:+.1f}, {high:+.1f}]")
+    base = sum(curve[share]["hard labels"]["accuracy"]) / len(stored["seeds"])
+    print(f"{share} of the labels, hard labels alone: {base:.1f} %")
+    for arm, name in arms.items():
+        mean, low, high = curve[share][arm]["accuracy_difference"]
+        print(f"    {name:24s} {mean:+.1f} [{low:+.1f}, {high:+.1f}] points")
 
 # %% [markdown]
-# *Figure and table: READ_CURVE*
+# *Figure and table: accuracy against hard labels, 8 seeds, paired 95 % intervals. With 200 labels soft
+# targets win: 1.6 points at T = 1, 3.4 at T = 4. Neither longer training nor smoothing explains that. With
+# 2,000 labels T = 4 costs accuracy and longer training is worth more than any teacher here.*
+#
+# The direction is that of the paper, and the size is not: there the gain was 12.5 points. A network of 85
+# million parameters that overfits on 3 % of its data has more to gain than our student of 10,000. With
+# all labels a budget of 600 updates is less than two looks at each image, so it is no surprise that three
+# times the budget wins. **Before you praise a teacher, spend its cost on training time.**
 #
 # ## 3.3 Images without labels
 #
@@ -417,7 +431,12 @@ for n in extra[1:]:
     )
 
 # %% [markdown]
-# *Figure and table: READ_TRANSFER*
+# *Figure and table: 200 labelled images and more and more without a label, 8 seeds, paired 95 %
+# intervals. The first 600 bring 7 to 8 points, 2,000 nearly 10, and then the curve is flat. Soft targets
+# beat the predicted class with 600 images, by 0.7 points; with more there is no difference to be sure of.*
+#
+# So two things come from a teacher. One is that it can *label*: that is worth most, and its predicted
+# class is enough. The other is what it says beyond the class, and that counts where images are few.
 #
 # ## 3.4 Many teachers, one student
 #
