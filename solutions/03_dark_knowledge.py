@@ -230,7 +230,7 @@ rows = (
     ("soft targets, after", "soft targets", "recall after", "o", plots.BLUE),
     ("hard labels, after", "hard labels", "recall after", "x", plots.VERMILLION),
 )
-_, ax = plots.figure(height=3.8)
+_, ax = plots.figure(height=3.5)
 for name, arm, metric, marker, colour in rows:
     found = [paired_interval(omitted[c][arm][metric], [0.0] * 5) for c in order]
     spread = [[m.mean - m.low for m in found], [m.high - m.mean for m in found]]
@@ -305,9 +305,10 @@ arms = {
 }
 curve = stored["curve"]
 series = {n: [curve[s][a]["accuracy_difference"] for s in shares] for a, n in arms.items()}
-_, ax = plots.figure(height=3.4)
+_, ax = plots.figure(height=3.2)
 ticks = [f"{s}\n{stored['labels'][s]:,} images" for s in shares]
 plots.lines_with_intervals(ax, ticks, series)
+ax.legend(loc="lower left", fontsize=9)
 ax.axhline(0, color="black", lw=0.8)
 ax.set_xlabel("share of the labels")
 ax.set_ylabel("accuracy against hard labels (points)")
@@ -417,7 +418,7 @@ series = {
     "teacher's soft targets": [transfer[n]["soft targets"]["accuracy_difference"] for n in extra],
     "teacher's predicted class": [transfer[n]["hard labels"]["accuracy_difference"] for n in extra],
 }
-_, ax = plots.figure(height=3.2)
+_, ax = plots.figure(height=2.8)
 plots.lines_with_intervals(ax, [f"{int(n):,}" for n in extra], series)
 ax.set_xlabel("images without a label, beside 200 with one")
 ax.set_ylabel("accuracy against 200 labels (points)")
@@ -532,7 +533,7 @@ arms = (
     "student of the ensemble, 300 images",
 )
 rows = {arm: found[arm]["accuracy_difference"] for arm in arms}
-_, ax = plots.figure(height=3.0)
+_, ax = plots.figure(height=2.8)
 plots.intervals(ax, rows, "accuracy against the labels alone (points)")
 plt.show()
 
