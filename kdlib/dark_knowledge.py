@@ -141,8 +141,8 @@ def transfer_loss(
     L = alpha T^2 mean_B KL(p^T || q^T) + (1 - alpha) mean_{labelled} CE(y, q)
 
     The soft term is a mean over all rows, the hard term a mean over the rows with a label; without
-    any the hard term is zero. Hinton, Vinyals, Dean (2015, arXiv 1503.02531, section 2) name both
-    kinds of transfer set, without labels and with.
+    any the hard term is zero. Hinton, Vinyals, Dean (2015, arXiv 1503.02531): a transfer set may
+    have no labels (section 1), or labels for all or some of it (section 2).
 
     Args:
         student_logits: `(B, C)`.

@@ -115,8 +115,8 @@ for name, z in (("labels", from_labels), ("soft targets", from_soft)):
 
 # %% [markdown]
 # Neither finds many boots yet. In training the class had about a quarter of a percent of the soft
-# targets' probability; in the test set it has a tenth of the images. Hinton et al. raised the bias of the class by 3.5, the amount that was
-# best on the test set: 109 errors were left, 14 of them on threes.
+# targets' probability; in the test set it has a tenth of the images. Hinton et al. raised the bias of
+# the class by 3.5, the amount that was best on the test set: 109 errors were left, 14 of them on threes.
 #
 # Choosing with the test set's labels is peeking. One needs less: images **without** labels, and the
 # share of them that belongs to the class. Find the number $b$ that gives class $c$ its share of the
@@ -259,8 +259,8 @@ for name, (mean, low, high) in stored["differences"].items():
 #   looks like nothing else goes to the class with the raised bias. **For shirts that beats the soft
 #   targets** (29 against 22 %): shirts lie between four other classes, where a teacher that speaks of
 #   shirts speaks of hard cases.
-# - When the teacher is made silent about the class (the table's last row), its students are like those
-#   of labels. So it was what the teacher says about *this* class that taught it.
+# - When the teacher is made silent about the class (the table's last row), its students do as those of
+#   labels do: 14 % after the correction, both. So it was what the teacher says about *this* class that taught it.
 
 # %% [markdown]
 # ## 3.2 A few per cent of the labels
@@ -334,10 +334,10 @@ for share in shares:
 #
 # ## 3.3 Images without labels
 #
-# A teacher can comment on images that nobody has labelled. Section 2 of the paper calls the images that
-# the student learns from the **transfer set**, and says that it need not have labels. In practice a
-# batch holds both kinds: some rows with a label, most without. Then the two terms of the loss are means
-# over different rows:
+# A teacher can comment on images that nobody has labelled. The paper calls the images that the student
+# learns from the **transfer set**: it may have no labels at all (section 1), or labels for some of its
+# images (section 2). A batch then holds both kinds of rows, and the two terms of the loss are means over
+# different ones:
 #
 # $$L = \alpha\,T^2 \operatorname*{mean}_{\text{all rows}} \mathrm{KL}(p^T\|q^T)
 # + (1-\alpha) \operatorname*{mean}_{\text{labelled rows}} \mathrm{CE}(y, q)$$
@@ -610,7 +610,7 @@ check("03.merge_specialists", merge_specialists)
 # - Two loops: rounds outside, specialists inside. Each round ends with a mean over a list that begins with the generalist.
 
 # %% [markdown] expect="03.merge_specialists"
-# Below, a generalist that cannot tell four garments apart meets a specialist for them. The merged
+# Below, a generalist that cannot tell three garments apart meets a specialist for them. The merged
 # distribution leans to coat; the shoes keep their proportions.
 
 # %%
@@ -737,14 +737,14 @@ print(f"difference {mean:+.1f} [{low:+.1f}, {high:+.1f}] points, mean over ten c
 
 # %% [markdown]
 # The erasing is real. Within a class the smoothed teacher says nearly the same about every image: a
-# spread of 1 nat instead of 3 to 4. And it costs what that knowledge is for: **a class that the student
+# spread of 1 nat instead of 2.7 to 4. And it costs what that knowledge is for: **a class that the student
 # never sees is found less often.** For ordinary classes our students did not miss it. Perhaps evenly
 # smoothed targets are easier for a small student to fit at T = 4; we have not tested that explanation.
 #
 # So "teaches worse" is no property of a teacher alone. Ask: worse at what? Compare also with section 3.1.
 # Both teachers here have about 86 % of the test images right, and teach the missing class *better* than the
-# teacher with 92 % does (58 % recall over the ten classes). That one knows its training images nearly by
-# heart, and a teacher that is certain says little about other classes.
+# teacher with 92 % does (58 % recall over the ten classes). One reason may be that it knows its training
+# images nearly by heart: a teacher that is certain says little about other classes.
 #
 # ### Your turn, in words
 # {{03.uniform_teacher}}
