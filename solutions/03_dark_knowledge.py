@@ -308,7 +308,8 @@ series = {n: [curve[s][a]["accuracy_difference"] for s in shares] for a, n in ar
 _, ax = plots.figure(height=3.2)
 ticks = [f"{s}\n{stored['labels'][s]:,} images" for s in shares]
 plots.lines_with_intervals(ax, ticks, series)
-ax.legend(loc="lower left", fontsize=9)
+ax.set_ylim(-2.4, 5.8)
+ax.legend(loc="upper center", ncols=2, fontsize=9)
 ax.axhline(0, color="black", lw=0.8)
 ax.set_xlabel("share of the labels")
 ax.set_ylabel("accuracy against hard labels (points)")
