@@ -3,7 +3,7 @@
 Two teachers of one size, CNNs of 32 and 64 channels, with the same initial weights and order of
 batches: one learns from plain labels, one with label smoothing 0.1. Their students, CNNs of 16 and
 32 channels, get soft targets alone, on the teacher's own training images, as in Mueller, Kornblith,
-Hinton (2019, arXiv 1906.02629, section 4). Two regimes: a teacher that cannot learn its 20,000
+Hinton (2019, arXiv 1906.02629). Two regimes: a teacher that cannot learn its 20,000
 images by heart in its budget, and one that does so with 3,000.
 
 Then the test that asks for what smoothing erases: students of the first regime's teachers that
