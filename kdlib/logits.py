@@ -22,7 +22,15 @@ from kdlib.errors import (
     require_temperature,
 )
 
-__all__ = ["Split", "dist_loss", "dkd_loss", "pearson", "split_kd", "standardise", "standardised_kd"]
+__all__ = [
+    "Split",
+    "dist_loss",
+    "dkd_loss",
+    "pearson",
+    "split_kd",
+    "standardise",
+    "standardised_kd",
+]
 
 
 class Split(NamedTuple):
