@@ -106,7 +106,8 @@ STANDARDISED_KD = Exercise(
         Mistake(
             "temperature before standardising",
             _wrong(lambda z, v, T: _div(_std(v / T), _std(z / T))),
-            "T has no effect on your divergence: standardising undoes any division before it. In  which order do the two have to come?",
+            "T has no effect on your divergence: standardising undoes any division before it. "
+            "In which order do the two have to come?",
         ),
         Mistake(
             "plain logits",
