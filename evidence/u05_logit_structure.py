@@ -109,11 +109,11 @@ def run(seed: int, data: dict) -> dict[str, dict[str, dict[str, float]]]:
         fit(model, data["x"][rows], **how)
         logits, y = predict(model, data["test_x"]), data["test_y"]
         held_out = order[-2000:]
-        scale = fit_temperature(predict(model, data["x"][held_out]), data["y"][held_out])
+        fitted = fit_temperature(predict(model, data["x"][held_out]), data["y"][held_out])
         return {
             "accuracy": 100 * accuracy(logits, y),
             "nll": nll(logits, y),
-            "nll_fitted": nll(logits / scale, y),
+            "nll_fitted": nll(logits / fitted, y),
         }
 
     alone = {n: student(n, 1.0) for n in (300, 2000)}
@@ -177,6 +177,8 @@ def main() -> None:
             "steps": STEPS,
             "temperature": TEMPERATURE,
             "alpha": ALPHA,
+            "arms": list(ARMS),
+            "regimes": list(REGIMES),
             "teacher_accuracy": teacher_info()["accuracy"],
             **payload,
         },
