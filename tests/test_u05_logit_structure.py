@@ -254,3 +254,35 @@ class TestLaws:
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call(*batch())
+
+
+class TestEvidence:
+    stored = evidence.load("u05_logit_structure")
+
+    def test_has_ten_seeds_and_ordered_intervals(self):
+        assert len(self.stored["seeds"]) == 10
+        for regime in self.stored["regimes"]:
+            for arm, entry in self.stored["results"][regime].items():
+                assert len(entry["accuracy"]) == 10
+                if arm != "plain KD":
+                    low, mean, high = (entry["accuracy_difference"][i] for i in (1, 0, 2))
+                    assert low <= mean <= high
+
+    def test_the_arms_are_those_of_the_code(self):
+        from evidence import u05_logit_structure as code
+
+        assert self.stored["arms"] == list(code.ARMS)
+        assert self.stored["regimes"] == list(code.REGIMES)
+        assert list(self.stored["rescaled"]) == [f"x{s:g}" for s in code.SCALES]
+
+    def test_standardising_is_blind_to_the_teachers_scale(self):
+        for x, arms in self.stored["rescaled"].items():
+            mine = arms["standardised KD"]["accuracy"]
+            theirs = self.stored["rescaled"]["x1"]["standardised KD"]["accuracy"]
+            assert max(abs(a - b) for a, b in zip(mine, theirs, strict=True)) < 0.5, x
+
+    def test_the_decoupled_loss_at_the_same_weight_is_plain_kd_on_one_row(self):
+        from evidence import u05_logit_structure as code
+
+        z, v, y = batch(rows=1)
+        torch.testing.assert_close(code.same_weight(z, v, y), kd_loss(z, v, y, 4.0, 1.0))
