@@ -76,6 +76,9 @@ ARMS = {
     "standardised KD": STANDARDISED,
     "DIST": CORRELATIONS,
 }
+DKD_PAPER = (
+    "+3.0 points, CIFAR-100, ResNet32x4 to ResNet8x4 (arXiv 2203.08679, the authors' repository)"
+)
 WITH_MORE_LABELS = (
     "plain KD",
     "TCKD alone",
@@ -149,7 +152,33 @@ def summarise(runs: list[dict]) -> tuple[dict, list[dict]]:
     for arm in RESCALED:
         pairs = [{"as it is": r["x1"][arm], "x4": r["x4"][arm]} for r in runs]
         drift[arm] = against(pairs, "as it is")["x4"]
-    return {"results": results, "gains": gains, "rescaled": rescaled, "drift": drift}, []
+    few, hard = results["300 labels"], results["300 labels, teacher's logits x4"]
+    rows = (
+        ("300 labels, plain KD against labels alone", gains["300 labels"]["plain KD"], ""),
+        ("the same with the target's half (TCKD) alone", gains["300 labels"]["TCKD alone"], ""),
+        ("DKD at plain KD's weight, against plain KD", few["DKD, beta = mean of 1 - p_y"], ""),
+        ("DKD with beta = 8, against plain KD", few["DKD, beta = 8"], DKD_PAPER),
+        ("teacher's logits x4: what plain KD loses", drift["plain KD"], ""),
+        ("teacher's logits x4: what standardised KD loses", drift["standardised KD"], ""),
+        ("standardised against plain KD, teacher as it is", few["standardised KD"], ""),
+        ("standardised against plain KD, teacher's logits x4", hard["standardised KD"], ""),
+    )
+    headlines = [
+        headline(
+            claim,
+            found if isinstance(found, list) else found["accuracy_difference"],
+            "points",
+            f"{len(runs)} seeds",
+            paper=paper,
+        )
+        for claim, found, paper in rows
+    ]
+    return {
+        "results": results,
+        "gains": gains,
+        "rescaled": rescaled,
+        "drift": drift,
+    }, headlines
 
 
 def data() -> dict:

@@ -617,12 +617,12 @@ plt.show()
 # 2,000 labels no arm gains: at T = 4 that many labels know better, as in unit 02.*
 
 # %%
-few = stored["results"]["300 labels"]
+compared = stored["results"]["300 labels"]
 print(f"{'300 labels, against plain KD':28s}{'accuracy':>21s}{'NLL':>22s}{'NLL, rescaled':>22s}")
 for arm in arms[1:]:  # the first one is plain KD
     line = f"{arm:28s}"
     for metric, places, room in (("accuracy", 1, 21), ("nll", 2, 22), ("nll_fitted", 2, 22)):
-        mean, low, high = few[arm][f"{metric}_difference"]
+        mean, low, high = compared[arm][f"{metric}_difference"]
         line += f"{f'{mean:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]':>{room}s}"
     print(line)
 

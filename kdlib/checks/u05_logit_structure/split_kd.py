@@ -20,7 +20,7 @@ def _use(answer, arguments: Arguments):
     pair = [arguments[name].requires_grad_(True) for name in ("student_logits", "teacher_logits")]
     found = answer(*arguments.values())
     if not isinstance(found, list | tuple) or len(found) != 2:
-        return found
+        raise TypeError(f"expected a pair, TCKD and NCKD, but got a {type(found).__name__}")
     out = {**dict(zip(BOTH, found, strict=True)), TEACHER: False}
     total = sum((x.sum() for x in found if isinstance(x, Tensor)), torch.zeros(()))
     if total.requires_grad:
@@ -120,6 +120,11 @@ def _target_left_in(s, t, y, T):
 def _target_term_only(s, t, y, T):
     log_p, log_q = (x.log_softmax(-1).gather(1, y[:, None])[:, 0] for x in (t, s))
     return log_p.exp() * (log_p - log_q), parts(s, t, y)[1]
+
+
+def _difference(s, t, y, T):
+    nckd = parts(s, t, y)[1]
+    return kl(t.log_softmax(-1), s.log_softmax(-1)) - nckd, nckd
 
 
 def _weighted(s, t, y, T):
@@ -234,6 +239,12 @@ SPLIT_KD = Exercise(
             _wrong(_target_term_only),
             "Your TCKD has the target's term only. b is a distribution over two events, 'the "
             "target' and 'something else', and its KL has two terms.",
+        ),
+        Mistake(
+            "KL minus NCKD",
+            _wrong(_difference),
+            "Your TCKD is what is left of the KL when NCKD is taken off, and it can be negative. "
+            "In the identity NCKD has a factor in front. Better: compute TCKD on its own.",
         ),
         Mistake(
             "NCKD already weighted",

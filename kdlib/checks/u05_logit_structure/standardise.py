@@ -33,7 +33,7 @@ def _weighed(answer, arguments: Arguments):
     z = arguments["logits"].requires_grad_(True)
     out = answer(z)
     if not isinstance(out, torch.Tensor) or out.shape != z.shape or not out.requires_grad:
-        return {"value": out}
+        return {"value": out, "gradient of logits": None}
     weights = torch.linspace(-1.0, 2.0, out.numel(), dtype=z.dtype).view_as(out).sin()
     (gradient,) = torch.autograd.grad((weights * out).sum(), z)
     return {"value": out, "gradient of logits": gradient}
@@ -67,6 +67,13 @@ def _unit(evidence: Evidence) -> str | None:
 
 def _safe(z, dim=-1, **how):
     return (z - z.mean(dim, keepdim=True)) / (z.std(dim, keepdim=True, **how) + EPS)
+
+
+def _in_numpy(z):
+    rows = z.detach().numpy()
+    return torch.from_numpy(
+        (rows - rows.mean(-1, keepdims=True)) / (rows.std(-1, keepdims=True) + EPS)
+    )
 
 
 STANDARDISE = Exercise(
@@ -104,6 +111,12 @@ STANDARDISE = Exercise(
             lambda z: _safe(z, unbiased=False),
             "You divide by the root of the mean square: C in the denominator. The authors' code "
             "uses C - 1, and with few classes that is another temperature.",
+        ),
+        Mistake(
+            "in NumPy",
+            _in_numpy,
+            "NumPy's `std` has C in the denominator, PyTorch's C - 1. And a detour through NumPy "
+            "cuts the graph, so that no gradient arrives.",
         ),
         Mistake(
             "over the batch",

@@ -71,6 +71,11 @@ def _right(z, v, T):
     return _div(_std(v) / T, _std(z) / T)
 
 
+def sizes(temperature: float) -> dict[str, float]:
+    """Name the sizes that a wrong factor may be made of."""
+    return {"the number of rows": 7, "the number of classes": 10, "the temperature": temperature}
+
+
 STANDARDISED_KD = Exercise(
     id="05.standardised_kd",
     title="Distillation on standardised logits",
@@ -82,9 +87,14 @@ STANDARDISED_KD = Exercise(
             batch(temperature=3.0, alpha=0.7),
             gradients=("student_logits", "teacher_logits"),
         ),
-        Probe("soft", "alpha = 1 (the soft term alone), T = 3", batch(temperature=3.0, alpha=1.0)),
+        Probe(
+            "soft",
+            "alpha = 1 (the soft term alone), T = 3",
+            batch(temperature=3.0, alpha=1.0),
+            sizes=sizes(3.0),
+        ),
         Probe("hard", "alpha = 0 (the hard term alone)", batch(temperature=3.0, alpha=0.0)),
-        Probe("warm", "alpha = 1, T = 5", batch(temperature=5.0, alpha=1.0)),
+        Probe("warm", "alpha = 1, T = 5", batch(temperature=5.0, alpha=1.0), sizes=sizes(5.0)),
         Probe(
             "other",
             "5 rows of 4 classes with T = 2, alpha = 0.9",
@@ -143,6 +153,13 @@ STANDARDISED_KD = Exercise(
             "probabilities standardised",
             _wrong(lambda z, v, T: _div(_std((v / T).softmax(-1)), _std((z / T).softmax(-1)))),
             "You take a softmax, standardise, and take another softmax. Standardise the logits.",
+        ),
+        Mistake(
+            "mean over classes",
+            _wrong(lambda z, v, T: _right(z, v, T) / z.shape[-1]),
+            "Your soft term is averaged over the classes too: `F.kl_div` does that unless told "
+            "otherwise.",
+            "facebookresearch/deit #61 and #116, HikariTJU/LD #74",
         ),
         Mistake(
             "no T squared",
