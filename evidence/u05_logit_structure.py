@@ -54,9 +54,9 @@ def same_weight(z: Tensor, v: Tensor, y: Tensor) -> Tensor:
     return TEMPERATURE**2 * (tckd + (1 - p).mean() * nckd).mean()
 
 
-def decoupled(alpha: float, beta: float):
+def decoupled(alpha: float, beta: float, soft: float = ALPHA):
     """Give DKD with these weights, mixed with the hard labels."""
-    return mixed(partial(dkd_loss, temperature=TEMPERATURE, alpha=alpha, beta=beta))
+    return mixed(partial(dkd_loss, temperature=TEMPERATURE, alpha=alpha, beta=beta), soft)
 
 
 PLAIN = partial(kd_loss, temperature=TEMPERATURE, alpha=ALPHA)
@@ -68,11 +68,13 @@ ARMS = {
     "plain KD, soft weight x10": partial(kd_loss, temperature=TEMPERATURE, alpha=90 / 91),
     "TCKD alone": decoupled(1.0, 0.0),
     "NCKD alone": decoupled(0.0, 1.0),
+    "NCKD alone, labels as heavy": decoupled(0.0, 1.0, soft=0.5),
     "DKD, beta = mean of 1 - p_y": mixed(same_weight),
     "DKD, beta = 1": decoupled(1.0, 1.0),
     "DKD, beta = 2": decoupled(1.0, 2.0),
     "DKD, beta = 4": decoupled(1.0, 4.0),
     "DKD, beta = 8": decoupled(1.0, 8.0),
+    "DKD, beta = 8, labels heavier": decoupled(1.0, 8.0, soft=0.5),
     "standardised KD": STANDARDISED,
     "DIST": CORRELATIONS,
 }

@@ -26,8 +26,9 @@
 # - say what each of them ignores, and when that helps,
 # - tell a better loss from a heavier weight.
 #
-# You need about 85 minutes. Notation: $p$ is the teacher, $q$ the student, $v$ and $z$ their logits,
-# $y$ the label, all probabilities at temperature $T$. A hat is a distribution over all classes but $y$.
+# You need about 85 minutes. Notation: $p$ is the teacher, $q$ the student, $v$ and $z$ their
+# logits, $y$ the label, all probabilities at temperature $T$. A hat is a distribution over all
+# classes but $y$.
 
 # %%
 import matplotlib.pyplot as plt
@@ -60,9 +61,9 @@ print(f"teacher: {accuracy(teacher_logits, train.targets):.1%} of its training i
 # $$\mathrm{KL}(p \,\|\, q) \;=\; \underbrace{\mathrm{KL}(b_p \,\|\, b_q)}_{\text{TCKD}}
 # \;+\; (1 - p_y)\, \underbrace{\mathrm{KL}(\hat p \,\|\, \hat q)}_{\text{NCKD}}$$
 #
-# because $\log p_j = \log(1 - p_y) + \log \hat p_j$ for every wrong class $j$. TCKD says how *sure* to
-# be. NCKD says which wrong classes are nearly right, and is what unit 02 called the dark knowledge. Plain
-# distillation multiplies it by $1 - p_y$. How large is that factor on real images?
+# because $\log p_j = \log(1 - p_y) + \log \hat p_j$ for every wrong class $j$. TCKD says how *sure*
+# to be. NCKD says which wrong classes are nearly right, and is what unit 02 called the dark
+# knowledge. Plain distillation multiplies it by $1 - p_y$. How large is that factor on real images?
 
 
 # %%
@@ -78,7 +79,7 @@ _, ax = plots.figure(height=3.0)
 bins = torch.logspace(-8, 0, 33)
 for T, style in ((1.0, "stepfilled"), (4.0, "step")):
     found = doubt(teacher_logits, train.targets, T)
-    ax.hist(found, bins=bins, histtype=style, lw=2, alpha=0.8, label=f"T = {T:g}")
+    ax.hist(found.clamp(min=1e-8), bins=bins, histtype=style, lw=2, alpha=0.8, label=f"T = {T:g}")
     print(f"T = {T:g}: mean {found.mean():.3f}, median {found.median():.4f}")
 ax.set_xscale("log")
 ax.set_xlabel("$1 - p_y$, the weight of NCKD in plain distillation")
@@ -88,8 +89,9 @@ plt.show()
 
 # %% [markdown]
 # *Figure: at T = 1 half of the images have a factor below a thousandth: what the teacher thinks of
-# their wrong classes hardly counts. T = 4 lifts the median to about a quarter. Temperature is a first
-# answer to the problem that DKD sees; keep that in mind when we compare.*
+# their wrong classes hardly counts (the first bar holds all images below it, too). T = 4 lifts the
+# median to about a quarter. Temperature is a first answer to the problem that DKD sees; keep that
+# in mind when we compare.*
 #
 # A second fact about certain teachers. In float32, `1 - p` does not resolve anything below $6 \cdot
 # 10^{-8}$:
@@ -110,12 +112,15 @@ print("log(1 - p_y) there:", torch.log(1 - p_y[p_y == 1][:1]).item())
 #
 # Write `split_kd(student_logits, teacher_logits, targets, temperature)`.
 #
-# - Logits are (B, C), `targets` (B,). Return a pair: TCKD and NCKD, each (B,), in nats, without $T^2$.
+# - Logits are (B, C), `targets` (B,). Return a pair: TCKD and NCKD, each (B,), in nats, without
+#   $T^2$.
 # - The identity above has to hold in each row.
-# - The teacher is a constant. The target is the label, also where the teacher prefers another class.
+# - The teacher is a constant. The target is the label, also where the teacher prefers another
+#   class.
 # - Either network may be as certain as it likes: no NaN, no infinity. Do not form $1 - p_y$.
 # - With two classes NCKD is zero. That needs no special case.
-# - `kl_divergence(teacher_logits, student_logits)` from `kdlib.divergences` gives a KL for each row.
+# - `kl_divergence(teacher_logits, student_logits)` from `kdlib.divergences` gives a KL for each
+#   row.
 
 
 # %% exercise="05.split_kd"
@@ -164,9 +169,16 @@ for T in (1.0, 4.0):
     )
 
 # %% [markdown]
+# The authors' own code hides the target another way: it takes 1,000 off its logit, after dividing
+# by T ([mdistiller #1](https://github.com/megvii-research/mdistiller/issues/1) asks what the number
+# means). That works while all logits, divided by T, are small against 1,000. Divide by T
+# *afterwards*, and a high temperature brings the target back. Leaving the class out has no such
+# limits.
+#
 # ## 5.2 Which half is held back
 #
-# Take a student that has learned 300 labels, and sort the images it has not seen by how sure the teacher is.
+# Take a student that has learned 300 labels, and sort the images it has not seen by how sure the
+# teacher is.
 
 # %%
 student = seeded(0, CNN, 16)
@@ -194,9 +206,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# *Figure: the surer the teacher (to the right), the more the student still has to learn about the rest,
-# and the less of it is left in plain distillation: the factor falls faster than NCKD rises. On the
-# tenth of the images where the teacher is surest, next to nothing of NCKD remains.*
+# *Figure: the surer the teacher (to the right), the more the student still has to learn about the
+# rest, and the less of it is left in plain distillation: the factor falls faster than NCKD rises.
+# On the tenth of the images where the teacher is surest, next to nothing of NCKD remains.*
 #
 # What do the two halves do to the logits? Differentiate each on one image and turn the sign, so that
 # a bar points where a step of gradient descent would push.
@@ -245,13 +257,13 @@ for ax, beta in zip(axes, (1 - float(v1.div(4).softmax(-1)[0, 6]), 1.0, 8.0), st
 plt.show()
 
 # %% [markdown]
-# *Figure: a shirt, and a student that knows nothing. TCKD (blue) lifts the shirt and pushes all other
-# classes down alike. NCKD (orange) never touches the shirt's own logit: it orders the rest, T-shirt up,
-# shoes down. From left to right: this image's own factor in plain distillation, beta = 1, beta = 8. At 8
-# the strongest push of all lifts a class that is wrong. (Mind the axes.)*
+# *Figure: a shirt, and a student that knows nothing. TCKD (blue) lifts the shirt and pushes all
+# other classes down alike. NCKD (orange) never touches the shirt's own logit: it orders the rest,
+# T-shirt up, shoes down. From left to right: this image's own factor in plain distillation, beta =
+# 1, beta = 8. At 8 the strongest push of all lifts a class that is wrong. (Mind the axes.)*
 #
-# Both are right about something. But look at the last panel, and keep in mind that a small student has
-# to divide its attention.
+# Both are right about something. But look at the last panel, and keep in mind that a small student
+# has to divide its attention.
 
 # %% [markdown]
 # ## 5.3 Decoupled distillation
@@ -262,10 +274,10 @@ plt.show()
 # $$L_{\mathrm{DKD}} = T^2\,(\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD}), \qquad
 # \text{mean over rows}$$
 #
-# The defaults of the authors' code are $\alpha = 1$, $\beta = 8$, $T = 4$; cross-entropy with the labels
-# comes on top. There is one trap that no shape error shows. In
-# [megvii-research/mdistiller #60](https://github.com/megvii-research/mdistiller/issues/60) somebody
-# used it for two classes: NCKD was always zero, or the loss infinite.
+# The defaults of the authors' code are $\alpha = 1$, $\beta = 8$, $T = 4$; cross-entropy with the
+# labels comes on top. There is one trap that no shape error shows. In [megvii-research/mdistiller
+# #60](https://github.com/megvii-research/mdistiller/issues/60) somebody used it for two classes:
+# NCKD was always zero, or the loss infinite.
 #
 # ### Your turn
 # {{05.dkd_loss}}
@@ -425,10 +437,10 @@ print(f"gradient along the logits below 1e-6: {along < 1e-6}; its length: {z1.gr
 #
 # ## 5.5 Correlation instead of equality
 #
-# Huang et al. go further. Let $P$ and $Q$ be the (B, C) matrices of probabilities at temperature T. The
-# student need not be *equal* to the teacher; it is enough that each row of Q **correlates** with
-# the same row of P (which classes does this image resemble?) and each column with the same column
-# (which images resemble this class?):
+# Huang et al. go further. Let $P$ and $Q$ be the (B, C) matrices of probabilities at temperature T.
+# The student need not be *equal* to the teacher; it is enough that each row of Q **correlates**
+# with the same row of P (which classes does this image resemble?) and each column with the same
+# column (which images resemble this class?):
 #
 # $$L_{\mathrm{DIST}} = T^2\Big[\beta\, \operatorname*{mean}_{n}\big(1 - r(P_{n\cdot}, Q_{n\cdot})\big)
 # + \gamma\, \operatorname*{mean}_{c}\big(1 - r(P_{\cdot c}, Q_{\cdot c})\big)\Big]$$
@@ -442,8 +454,9 @@ print(f"gradient along the logits below 1e-6: {along < 1e-6}; its length: {z1.gr
 #
 # - One softmax for each network, along the classes. Then look at the matrix in two directions.
 # - `beta` weighs the rows, `gamma` the columns; both parts are means.
-# - A student that finds all classes equally probable has rows without spread. Their correlation counts
-#   as zero, and the gradient must not be NaN. A term of about $10^{-8}$ in the denominator will do.
+# - A student that finds all classes equally probable has rows without spread. Their correlation
+#   counts as zero, and the gradient must not be NaN. A term of about $10^{-8}$ in the denominator
+#   will do.
 # - The teacher is a constant.
 
 
@@ -503,8 +516,8 @@ plt.show()
 # teacher's own, a larger one most. Standardised distillation sees nothing at all, and DIST little: a
 # softmax is not linear, so a correlation of probabilities still feels the scale somewhat.*
 #
-# Blindness cuts both ways. If a loss cannot see the student's scale, it cannot teach it either: how sure
-# the student is, is then left to the hard term.
+# Blindness cuts both ways. If a loss cannot see the student's scale, it cannot teach it either: how
+# sure the student is, is then left to the hard term.
 
 # %% [markdown]
 # ## 5.6 Two classes have no structure
@@ -523,11 +536,12 @@ print(
 )
 
 # %% [markdown]
-# Nothing: NCKD is zero, every standardised row is $(\pm 0.707, \mp 0.707)$, and every correlation of two
-# rows is one or minus one, however sure anybody is. What remains is which class is the larger, and that
-# is what a hard label says. All three return a number all the same. (Only DIST's columns remain, as its author says in
-# [hunto/image_classification_sota #11](https://github.com/hunto/image_classification_sota/issues/11).)
-# In a binary task use the plain loss.
+# Nothing: NCKD is zero, every standardised row is $(\pm 0.707, \mp 0.707)$, and every correlation
+# of two rows is one or minus one, however sure anybody is. What remains is which class is the
+# larger, and that is what a hard label says. All three return a number all the same. (Only DIST's
+# columns remain, as its author says in [hunto/image_classification_sota
+# #11](https://github.com/hunto/image_classification_sota/issues/11).) In a binary task use the
+# plain loss.
 
 # %% [markdown]
 # ## 5.7 Do they help?
@@ -538,23 +552,24 @@ print(
 # ### Your turn, in words
 # {{05.prediction}}
 #
-# **Predict before you run.** (a) Rank *TCKD alone*, *NCKD alone* ($\alpha = 0, \beta = 1$), *plain KD* and
-# *DKD with $\beta = 8$* by test accuracy. (b) What happens to plain KD and to standardised KD when the
-# teacher's logits are multiplied by four? Give reasons from sections 5.1 to 5.5, and say which result
-# would prove you wrong. Come back after the experiment and add what you saw.
+# **Predict before you run.** (a) Rank *TCKD alone*, *NCKD alone* ($\alpha = 0, \beta = 1$), *plain
+# KD* and *DKD with $\beta = 8$* by test accuracy. (b) What happens to plain KD and to standardised
+# KD when the teacher's logits are multiplied by four? Give reasons from sections 5.1 to 5.5, and
+# say which result would prove you wrong. Come back after the experiment and add what you saw.
 
 # %% [markdown] written="05.prediction" points=3 minutes=8
-# Prediction: (a) DKD with beta = 8, then plain KD, then NCKD alone, then TCKD alone. TCKD says of the
-# target little more than the label does, and the dark knowledge is in NCKD, which plain KD holds back by
-# 1 - p_y. NCKD alone should still beat TCKD alone, since the hard term looks after the target. (b) Plain KD
-# gets worse at x4: its targets become hard and it asks for logits four times as large. Standardised KD
-# does not notice the factor. What would prove me wrong: TCKD alone ahead of plain KD, or standardised KD
-# moving with the factor.
+# Prediction: (a) DKD with beta = 8, then plain KD, then NCKD alone, then TCKD alone. TCKD says of
+# the target little more than the label does, and the dark knowledge is in NCKD, which plain KD
+# holds back by 1 - p_y. NCKD alone should still beat TCKD alone, since the hard term looks after
+# the target. (b) Plain KD gets worse at x4: its targets become hard and it asks for logits four
+# times as large. Standardised KD does not notice the factor. What would prove me wrong: TCKD alone
+# ahead of plain KD, or standardised KD moving with the factor.
 #
-# After the run: (b) came out as predicted, and in NLL more than in accuracy. In (a) I was right that TCKD
-# alone gains nothing, and wrong twice. NCKD alone is by far the worst: its gradient never touches the
-# target's logit, and a hard term of weight 0.1 is too weak to put the target in its place among classes that are
-# being ordered at full force. And beta = 8 loses to plain KD, for the same reason in a milder form.
+# After the run: (b) came out as predicted, and in NLL more than in accuracy. In (a) I was right
+# that TCKD alone gains nothing, and wrong twice. NCKD alone is by far the worst: its gradient never
+# touches the target's logit, and a hard term of weight 0.1 is too weak to put the target in its
+# place among classes that are being ordered at full force. And beta = 8 loses to plain KD, for the
+# same reason in a milder form.
 
 # %% [markdown] rubric="05.prediction"
 # - 1 point: a ranking with reasons that use the split (what each half says about a row), and a prediction for both losses at x4 that uses what each ignores.
@@ -589,8 +604,9 @@ for name, loss in LOSSES.items():
         print(f"{name:16s} teacher x{factor:g}: accuracy {mean[0]:.1f} %, NLL {mean[1]:.2f} nats")
 
 # %% [markdown]
-# Three seeds and half the steps tell you that your code runs, and little more. The stored experiment has ten seeds and the controls;
-# `python -m evidence u05_logit_structure` regenerates it. First, all arms against the labels alone.
+# Three seeds and half the steps tell you that your code runs, and little more. The stored
+# experiment has ten seeds and the controls; `python -m evidence u05_logit_structure` regenerates
+# it. First, all arms against the labels alone.
 
 # %%
 stored = evidence.load("u05_logit_structure")
@@ -611,10 +627,11 @@ ax.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# *Figure: ten seeds, paired 95 % intervals; to the right of the line, the teacher helps. All arms have
-# T = 4 (standardised KD: 2) and the same hard term. With 300 labels plain KD and DKD with a small beta gain about two points. With a
-# teacher whose logits are multiplied by four only the losses that care little for scale still gain. With
-# 2,000 labels no arm gains: at T = 4 that many labels know better, as in unit 02.*
+# *Figure: ten seeds, paired 95 % intervals; to the right of the line, the teacher helps. All arms
+# have T = 4 (standardised KD: 2) and the same hard term. With 300 labels plain KD and DKD with a
+# small beta gain about two points. With a teacher whose logits are multiplied by four only the
+# losses that care little for scale still gain. With 2,000 labels no arm gains: at T = 4 that many
+# labels know better, as in unit 02.*
 
 # %%
 compared = stored["results"]["300 labels"]
@@ -629,34 +646,37 @@ for arm in arms[1:]:  # the first one is plain KD
 # %% [markdown]
 # Three things to read here.
 #
-# - **The gain is NCKD's, but not NCKD's alone.** TCKD without NCKD gains nothing over the labels. NCKD
-#   without TCKD is worse than no teacher: nobody tells the target's logit where to go.
-# - **Decoupling as such changes nothing we can see.** The same average weight, constant instead of $1 - p_y$:
-#   the interval includes zero. So does $\beta = 1$, in accuracy.
+# - **The gain is NCKD's, but not NCKD's alone.** TCKD without NCKD gains nothing over the labels.
+#   NCKD without TCKD is worse than no teacher: nobody tells the target's logit where to go.
+# - **Decoupling as such changes nothing we can see.** The same average weight, constant instead of
+#   $1 - p_y$: the interval includes zero. So does $\beta = 1$, in accuracy.
 # - **$\beta = 8$ costs accuracy here**, with 300 labels and with 2,000.
 #
-# The authors report the opposite on CIFAR-100 (a ResNet8x4 taught by a ResNet32x4: 73.33 % with plain KD,
-# 76.32 % with DKD, according to their
-# [repository](https://github.com/megvii-research/mdistiller)). Both can be true. They have a hundred
-# classes, so far more rest to learn about; a student with room for it; and 240 epochs. Their code also
-# compares 0.1 CE + 0.9 KD with 1.0 CE + TCKD + 8 NCKD and a warm-up: several weights change at once.
+# The authors report the opposite on CIFAR-100 (a ResNet8x4 taught by a ResNet32x4: 73.33 % with
+# plain KD, 76.32 % with DKD, according to their
+# [repository](https://github.com/megvii-research/mdistiller)). Both can be true. They have a
+# hundred classes, so far more rest to learn about; a student with room for it; and 240 epochs.
+# Their code also compares 0.1 CE + 0.9 KD with 1.0 CE + TCKD + 8 NCKD and a warm-up: several
+# weights change at once.
 #
 # ### Your turn, in words
 # {{05.weight_or_decoupling}}
 #
-# "DKD beats distillation only because its soft term is heavier", says a colleague. Which two weights
-# change when you go from plain KD to DKD with $\beta = 8$? Which arms of the stored experiment vary one
-# of them alone, and what do they show? Would the same arms settle the question on another data set?
+# "DKD beats distillation only because its soft term is heavier", says a colleague. Which two
+# weights change when you go from plain KD to DKD with $\beta = 8$? Which arms of the stored
+# experiment vary one of them alone, and what do they show? Would the same arms settle the question
+# on another data set?
 
 # %% [markdown] written="05.weight_or_decoupling" points=3 minutes=8
-# Two weights change: that of the soft term as a whole against the labels, and, inside it, that of NCKD
-# against TCKD; the latter also becomes the same for all images. "Soft weight x10" varies the first alone: its
-# difference to plain KD is at most a tenth of a point or so, so the first weight explains nothing here. "beta = mean of
-# 1 - p_y" keeps both weights as they are on average and only removes the coupling to each image's
-# certainty: its interval includes zero. The series beta = 1, 2, 4, 8 varies the balance of NCKD and TCKD: NLL improves
-# at first, and accuracy falls from 4 on. So in this experiment what acts is the balance, and the colleague is
-# wrong about the reason. On another data set I would run the same arms before I believe either: with a hundred
-# classes, a larger student or a surer teacher NCKD may deserve eight times the weight, and the soft term's
+# Two weights change: that of the soft term as a whole against the labels, and, inside it, that of
+# NCKD against TCKD; the latter also becomes the same for all images. "Soft weight x10" varies the
+# first alone: its difference to plain KD is at most a tenth of a point or so, so the first weight
+# explains nothing here. "beta = mean of 1 - p_y" keeps both weights as they are on average and only
+# removes the coupling to each image's certainty: its interval includes zero. The series beta = 1,
+# 2, 4, 8 varies the balance of NCKD and TCKD: NLL improves at first, and accuracy falls from 4 on.
+# So in this experiment what acts is the balance, and the colleague is wrong about the reason. On
+# another data set I would run the same arms before I believe either: with a hundred classes, a
+# larger student or a surer teacher NCKD may deserve eight times the weight, and the soft term's
 # total weight may matter when the labels are noisy.
 
 # %% [markdown] rubric="05.weight_or_decoupling"
@@ -685,9 +705,9 @@ axes[1].get_legend().remove()
 plt.show()
 
 # %% [markdown]
-# *Figure: ten seeds, paired 95 % intervals; left up is better, right down is better. Plain distillation
-# is best with a softened teacher and loses its gain with a hardened one. Standardised distillation is a flat
-# line.*
+# *Figure: ten seeds, paired 95 % intervals; left up is better, right down is better. Plain
+# distillation is best with a softened teacher and loses its gain with a hardened one. Standardised
+# distillation is a flat line.*
 
 # %%
 for arm, entry in stored["drift"].items():
@@ -698,17 +718,18 @@ for arm, entry in stored["drift"].items():
     )
 
 # %% [markdown]
-# Standardising does what it promises: to the last digit shown, its student does not notice the factor.
-# It is an insurance, and has a premium: where the teacher's scale suits the student, plain distillation
-# is ahead. And its students are slow to find a scale of their own, since only the hard term looks after it: your live run,
-# with few steps, showed a high NLL. (The column *NLL, rescaled* of the table above divides each student's
-# logits by one temperature, fitted on 2,000 images that no student was trained on.)
+# Standardising does what it promises: to the last digit shown, its student does not notice the
+# factor. It is an insurance, and has a premium: where the teacher's scale suits the student, plain
+# distillation is ahead. And its students are slow to find a scale of their own, since only the hard
+# term looks after it: your live run, with few steps, showed a high NLL. (The column *NLL, rescaled*
+# of the table above divides each student's logits by one temperature, fitted on 2,000 images that
+# no student was trained on.)
 #
 # ## What to take along
 #
 # - A distillation loss is two losses. Look at both before you change the weight of their sum.
-# - Each of the three methods removes something: a coupling, a scale, a demand for equality. Each is blind to what it
-#   removed, so something else has to look after it.
+# - Each of the three methods removes something: a coupling, a scale, a demand for equality. Each is
+#   blind to what it removed, so something else has to look after it.
 # - Work with logits, not with probabilities: one image in eight would have given NaN.
 # - An effect reported with 100 classes need not be there with 10, and with 2 it cannot be.
 #
