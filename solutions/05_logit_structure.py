@@ -605,7 +605,7 @@ for name, loss in LOSSES.items():
 
 # %% [markdown]
 # Three seeds and half the steps tell you that your code runs, and little more. The stored
-# experiment has ten seeds and the controls; `python -m evidence u05_logit_structure` regenerates
+# experiment has more seeds, and the controls; `python -m evidence u05_logit_structure` regenerates
 # it. First, all arms against the labels alone.
 
 # %%
@@ -613,6 +613,8 @@ stored = evidence.load("u05_logit_structure")
 gains = stored["gains"]
 arms, regimes = stored["arms"], stored["regimes"]
 print(f"{len(stored['seeds'])} seeds, {stored['steps']} steps")
+
+# %%
 _, ax = plots.figure(height=4.8)
 for offset, (regime, marker) in enumerate(zip(regimes, "osD", strict=True)):
     found = [(i, gains[regime][arm]) for i, arm in enumerate(arms) if arm in gains[regime]]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from kdlib import logits
+from kdlib import evidence, logits
 from kdlib.divergences import kl_divergence
 from kdlib.losses import kd_loss
 
