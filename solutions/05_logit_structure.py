@@ -275,9 +275,9 @@ plt.show()
 # \text{mean over rows}$$
 #
 # The defaults of the authors' code are $\alpha = 1$, $\beta = 8$, $T = 4$; cross-entropy with the
-# labels comes on top. There is one trap that no shape error shows. In [megvii-research/mdistiller
-# #60](https://github.com/megvii-research/mdistiller/issues/60) somebody used it for two classes:
-# NCKD was always zero, or the loss infinite.
+# labels comes on top. There is one trap that no shape error shows: in
+# [mdistiller #60](https://github.com/megvii-research/mdistiller/issues/60) somebody used it for two
+# classes, and NCKD was zero at best and infinite at worst.
 #
 # ### Your turn
 # {{05.dkd_loss}}
