@@ -538,10 +538,10 @@ print(
 # %% [markdown]
 # Nothing: NCKD is zero, every standardised row is $(\pm 0.707, \mp 0.707)$, and every correlation
 # of two rows is one or minus one, however sure anybody is. What remains is which class is the
-# larger, and that is what a hard label says. All three return a number all the same. (Only DIST's
-# columns remain, as its author says in [hunto/image_classification_sota
-# #11](https://github.com/hunto/image_classification_sota/issues/11).) In a binary task use the
-# plain loss.
+# larger, and that is what a hard label says. All three return a number all the same.
+# (Only DIST's columns remain, says its author in
+# [thread 11](https://github.com/hunto/image_classification_sota/issues/11) of his repository.) In a
+# binary task use the plain loss.
 
 # %% [markdown]
 # ## 5.7 Do they help?
