@@ -159,6 +159,7 @@ def summarise(runs: list[dict]) -> tuple[dict, list[dict]]:
         ("300 labels, plain KD against labels alone", gains["300 labels"]["plain KD"], ""),
         ("the same with the target's half (TCKD) alone", gains["300 labels"]["TCKD alone"], ""),
         ("DKD at plain KD's weight, against plain KD", few["DKD, beta = mean of 1 - p_y"], ""),
+        ("the same, teacher's logits x4", hard["DKD, beta = mean of 1 - p_y"], ""),
         ("DKD with beta = 8, against plain KD", few["DKD, beta = 8"], DKD_PAPER),
         ("teacher's logits x4: what plain KD loses", drift["plain KD"], ""),
         ("teacher's logits x4: what standardised KD loses", drift["standardised KD"], ""),
