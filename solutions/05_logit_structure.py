@@ -723,13 +723,13 @@ for ax, metric, unit in zip(axes, ("accuracy", "nll"), ("points", "nats"), stric
     ax.axhline(0, color="black", lw=0.8)
     ax.set_xlabel("teacher's logits times")
     ax.set_ylabel(f"{metric.replace('nll', 'NLL')} against labels alone ({unit})")
-axes[1].get_legend().remove()
+axes[0].get_legend().remove()
 plt.show()
 
 # %% [markdown]
 # *Figure: paired 95 % intervals over seeds; on the left up is better, on the right down is better.
-# Plain KD and DKD are best with a softened teacher and lose their gain with a hardened one, in NLL
-# dramatically. Standardised KD is a flat line; DIST falls little.*
+# Plain KD and DKD are best with a softened teacher and lose with a hardened one, plain KD most.
+# Standardised KD is a flat line; DIST falls little.*
 
 # %%
 for arm, entry in stored["drift"].items():
@@ -741,7 +741,7 @@ for arm, entry in stored["drift"].items():
 
 # %% [markdown]
 # Standardising does what it promises: its student does not notice the factor at all. It is an
-# insurance, and has a premium: with the teacher's logits as they are, plain KD is nearly a point
+# insurance, and has a premium: with the teacher's logits as they are, plain KD is half a point
 # ahead, and with a softened teacher more. Who knows the teacher's scale can simply choose a
 # temperature that suits it; who does not know, or has many teachers, may want the insurance.
 #
