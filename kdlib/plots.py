@@ -113,7 +113,9 @@ def reliability(axes: Axes, count: Tensor, confidence: Tensor, accuracy: Tensor)
     share = 900 * count[full] / count.sum()
     axes.plot([0, 1], [0, 1], color=BLACK, lw=0.8)
     axes.vlines(confidence[full], confidence[full], accuracy[full], color=VERMILLION, lw=2)
-    axes.scatter(confidence[full], accuracy[full], s=share.clamp_min(6), color=BLUE, alpha=0.7)
+    axes.scatter(
+        confidence[full], accuracy[full], s=share.clamp_min(6), color=BLUE, alpha=0.7, clip_on=False
+    )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("confidence")

@@ -178,4 +178,5 @@ EXHIBIT_2 = Exercise(
     ),
     minutes=8,
     difficulty=2,
+    seconds=5.0,
 )

@@ -124,4 +124,5 @@ EXHIBIT_3 = Exercise(
     ),
     minutes=5,
     difficulty=1,
+    seconds=5.0,
 )

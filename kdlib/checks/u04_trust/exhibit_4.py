@@ -160,7 +160,14 @@ EXHIBIT_4 = Exercise(
             "The call stands before the epochs now: the first runs as found, and from the second "
             "on the student is left in eval mode by its own evaluation.",
         ),
+        Mistake(
+            "the call taken out",
+            _script(),
+            "Without the call the teacher stays as it is, and so does the student: after the first "
+            "epoch its own evaluation leaves it in eval mode, where it goes on learning.",
+        ),
     ),
     minutes=6,
     difficulty=2,
+    seconds=5.0,
 )

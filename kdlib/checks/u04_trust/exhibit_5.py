@@ -45,14 +45,14 @@ def _report(answer, a: Arguments) -> dict:
     return {"whose": name, "reported": found, "trained": trained, "last mode": modes}
 
 
-def _script(report):
-    """Assemble the script with another last line: `report(student, teacher, images, held_out)`."""
+def _script(report, asked=lambda s, t: t):
+    """Assemble the script with another last line, or another network that gives the soft labels."""
 
     def script(student, teacher, images, held_out, steps, seed=0):
         teacher.eval()
         untrained = copy.deepcopy(student).eval()
         with torch.no_grad():
-            soft_labels = (teacher(images) / T).softmax(dim=1)
+            soft_labels = (asked(student, teacher).eval()(images) / T).softmax(dim=1)
         optimizer = torch.optim.AdamW(student.parameters(), 2e-3)
         student.train()
         for rows in museum.batches(len(images), steps, seed):
@@ -124,7 +124,14 @@ EXHIBIT_5 = Exercise(
             "The right network, but its probabilities. As found, the script reports logits, and "
             "whoever computes a KL from them applies a softmax.",
         ),
+        Mistake(
+            "the student teaches itself",
+            _script(lambda s, t, x, h, u: s.eval()(h), asked=lambda s, t: s),
+            "The report is the student's now, and so are the soft labels: it was taught what it "
+            "said before it had learned anything. One name stands for a network in two places.",
+        ),
     ),
     minutes=5,
     difficulty=1,
+    seconds=5.0,
 )

@@ -10,10 +10,11 @@ from kdlib import museum
 from kdlib.checks.criteria import facts, matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
-from kdlib.checks.u04_trust.watch import weights
+from kdlib.checks.u04_trust.watch import warm_up, weights
 
 
 def _rooms(g: torch.Generator) -> Arguments:
+    warm_up()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(10_000, (1,), generator=g)))
         student, teacher = (
@@ -172,4 +173,5 @@ EXHIBIT_6 = Exercise(
     ),
     minutes=6,
     difficulty=2,
+    seconds=5.0,
 )

@@ -147,6 +147,15 @@ FIDELITY = Exercise(
             "logarithm is minus infinity; `log_softmax` never forms the probability.",
         ),
         Mistake(
+            "probabilities for log-probabilities",
+            _fidelity(
+                kl=lambda s, t: F.kl_div(s.softmax(-1), t.softmax(-1), reduction="batchmean").item()
+            ),
+            "The first argument of `F.kl_div` has to be log-probabilities, and it does not notice "
+            "when it gets probabilities: your divergence is negative.",
+            "microsoft/ProDA #20 and #43",
+        ),
+        Mistake(
             "the two numbers exchanged",
             _exchanged,
             "Both numbers are right, in the wrong order: agreement comes first.",
