@@ -1052,8 +1052,8 @@ for ax, (metric, unit) in zip(axes, metrics.items(), strict=True):
             ax.plot([low, high], [row, row], color=plots.BLUE, lw=2)
             ax.plot(mean, row, "o", color=plots.BLUE)
         else:  # too far away to draw
-            side = {"x": -edge, "ha": "left"} if mean < 0 else {"x": edge, "ha": "right"}
-            ax.text(y=row, s=f"{mean:+.2g}", color=plots.VERMILLION, va="center", **side)
+            x, ha = (-0.95 * edge, "left") if mean < 0 else (0.95 * edge, "right")
+            ax.text(x, row, f"{mean:+.2g}", color=plots.VERMILLION, va="center", ha=ha)
     ax.axvline(0, color="black", lw=0.8)
     ax.set_xlim(-edge, edge)
     ax.set_xlabel(f"{metric.replace('_kl', ' KL')} ({unit})")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 
@@ -24,7 +26,7 @@ def _rooms(g: torch.Generator) -> Arguments:
 
 def _lessons(answer, a: Arguments) -> dict:
     """Read off the gradient which soft target each image was taught with, and in which order."""
-    watch = Watch(a["student"])
+    untrained, watch = copy.deepcopy(a["student"]), Watch(a["student"])
     answer(*a.values())
     with torch.no_grad():
         true = a["teacher"].eval()(a["images"]).div(T).softmax(-1)
@@ -42,7 +44,24 @@ def _lessons(answer, a: Arguments) -> dict:
         "with their own target": own,
         "order": _name(order),
         "student": weights(a["student"]),
+        "student as its lessons make it": -1 not in order
+        and torch.allclose(_replay(untrained, order, a, true), weights(a["student"])),
     }
+
+
+def _replay(student, order: list[int], a: Arguments, true: torch.Tensor) -> torch.Tensor:
+    """Train on the same images in the same order, each with its own target, as the script says."""
+    optimizer = torch.optim.AdamW(student.parameters(), 2e-3)
+    student.train()
+    for epoch in torch.tensor(order).split(IMAGES):
+        for rows in epoch.split(32):
+            z = student(a["images"][rows])
+            soft = F.kl_div((z / T).log_softmax(1), true[rows], reduction="batchmean")
+            hard = F.cross_entropy(z, a["labels"][rows])
+            optimizer.zero_grad()
+            (ALPHA * T * T * soft + (1 - ALPHA) * hard).backward()
+            optimizer.step()
+    return weights(student)
 
 
 def _name(order: list[int]) -> str:
@@ -78,15 +97,20 @@ def _shuffled(evidence: Evidence) -> str | None:
             f"Seen over the epochs, the order is: {order}. As found, the script shuffles anew in "
             "each epoch, and a repair should not take that away."
         )
+    if not evidence.value("3 epochs", "student as its lessons make it"):
+        return (
+            "Targets and order are right, but the student is not what the script's optimiser makes "
+            "of them. What else did you change?"
+        )
     return None
 
 
-def _script(cache, look_up, order=None, target=None):
+def _script(cache, look_up, order=None, lr=2e-3):
     """Assemble the script with another cache, look-up or order."""
 
     def script(student, teacher, images, labels, epochs, seed=0):
         generator = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.AdamW(student.parameters(), 2e-3)
+        optimizer = torch.optim.AdamW(student.parameters(), lr)
         student.train()
         teacher.eval()
         fixed = torch.randperm(len(images), generator=generator)
@@ -134,7 +158,7 @@ EXHIBIT_2 = Exercise(
     probes=(Probe("3 epochs", "three epochs over 70 images", _rooms, run=_lessons),),
     criteria=(
         law("every image has its own soft target", 0.75, ("3 epochs",), _aligned),
-        law("and the data are still shuffled", 0.75, ("3 epochs",), _shuffled),
+        law("the data are still shuffled, the rest is as it was", 0.75, ("3 epochs",), _shuffled),
     ),
     mistakes=(
         Mistake(
@@ -174,6 +198,12 @@ EXHIBIT_2 = Exercise(
             _script(_labels, lambda known, i, rows, y: known[rows]),
             "Your soft targets are the labels. Nothing is misaligned any more because nothing is "
             "distilled any more.",
+        ),
+        Mistake(
+            "learning rate lowered as well",
+            _script(_by_data, lambda known, i, rows, y: known[rows], lr=2e-4),
+            "The targets are right, and the learning rate is another one than the script's. With "
+            "the bug a lower one looks like a cure, because less is learned from wrong targets.",
         ),
     ),
     minutes=8,
