@@ -762,8 +762,8 @@ check("04.exhibit_3", exhibit_3)
 # ### Exhibit 4: eval, for a while
 #
 # Both networks travel together in one module, which is handy for saving. The first line puts the
-# teacher into eval mode. No gradient ever reaches it, and still, after training, its accuracy on the
-# test images is not what it was.
+# teacher into eval mode. No gradient ever reaches it, and still, after training, some of its
+# predictions have changed.
 
 
 # %%
@@ -916,7 +916,7 @@ check("04.exhibit_5", exhibit_5)
 #
 # The student's features should resemble the teacher's. Their widths differ, so `hint` holds a linear
 # projector between them (`kdlib.museum.Hint`; unit 06 is about such losses). The networks come in
-# halves, `features` and `head`. The hint loss falls, and stops falling early.
+# halves, `features` and `head`. The hint loss falls by a tenth and stays there.
 
 
 # %%
