@@ -914,7 +914,7 @@ check("04.exhibit_5", exhibit_5)
 # %% [markdown]
 # ### Exhibit 6: fitted features
 #
-# The student's features should resemble the teacher's. Their widths differ, so `hint` holds a linear
+# The student's features should resemble the teacher's. Their widths may differ, so `hint` holds a linear
 # projector between them (`kdlib.museum.Hint`; unit 06 is about such losses). The networks come in
 # halves, `features` and `head`. The hint loss falls by a tenth and stays there.
 
@@ -1069,9 +1069,10 @@ for n in museum:
 
 # %% [markdown]
 # *Figure and table: as found minus repaired, ten seeds, paired 95 % intervals. A red number at the edge
-# lies too far away to be drawn. For accuracy and agreement more is better, for the KL less. Exhibits 1, 2 and 3 cost accuracy, from one point to
-# fifty. Exhibit 5 "gains" fifteen. Exhibits 4 and 6 move neither accuracy nor agreement, and their
-# predictive KL is smaller, that is better, than the repaired script's.*
+# lies too far away to be drawn. For accuracy and agreement more is better, for the KL less. Exhibits 1,
+# 2 and 3 cost accuracy, from one point to fifty. Exhibit 5 "gains" fifteen. Exhibits 4 and 6 move
+# neither accuracy nor agreement, and their predictive KL is smaller, that is better, than the repaired
+# script's.*
 #
 # A difference to the repaired script is something that only its author could have known. Whoever has
 # the buggy script alone sees one run. Would that run have looked odd? Count the as-found runs that lie
