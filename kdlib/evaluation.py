@@ -14,11 +14,13 @@ from kdlib.checks.seal import reference
 from kdlib.errors import require_finite, require_same_shape, require_targets
 
 __all__ = [
+    "Fidelity",
     "Interval",
     "ModelSize",
     "accuracy",
     "agreement",
     "ece",
+    "fidelity",
     "fit_temperature",
     "model_size",
     "nll",
@@ -90,6 +92,32 @@ def nll(logits: Tensor, targets: Tensor) -> float:
     return F.cross_entropy(rows, targets.reshape(-1)).item()
 
 
+class Fidelity(NamedTuple):
+    """How faithful a student is: share of equal predictions, and predictive KL in nats."""
+
+    agreement: float
+    predictive_kl: float
+
+
+@reference("04.fidelity")
+def fidelity(student_logits: Tensor, teacher_logits: Tensor) -> Fidelity:
+    """Give both numbers of Stanton et al. 2021 (arXiv 2106.05945): agreement and predictive KL.
+
+    A = mean_n [argmax q_n = argmax p_n],   D = mean_n KL(p_n || q_n)   at T = 1
+
+    Args:
+        student_logits: `(..., C)`.
+        teacher_logits: `(..., C)`.
+
+    Raises:
+        ValueError: shapes differ, or logits are not finite.
+    """
+    return Fidelity(
+        agreement(student_logits, teacher_logits), predictive_kl(teacher_logits, student_logits)
+    )
+
+
+@reference("04.fidelity")
 def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
     """Share of rows on which both predict the same class (Stanton et al. 2021, arXiv 2106.05945).
 
@@ -104,6 +132,7 @@ def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
     return (student_logits.argmax(-1) == teacher_logits.argmax(-1)).double().mean().item()
 
 
+@reference("04.fidelity")
 def predictive_kl(teacher_logits: Tensor, student_logits: Tensor) -> float:
     """Mean KL(p || q) of the predictions at T = 1, in nats: the other half of fidelity.
 
@@ -127,6 +156,7 @@ class Bins(NamedTuple):
     accuracy: Tensor
 
 
+@reference("04.ece")
 def reliability_bins(logits: Tensor, targets: Tensor, bins: int = 15) -> Bins:
     """Sort predictions into equal-width bins of confidence, for a reliability diagram.
 
@@ -156,6 +186,7 @@ def reliability_bins(logits: Tensor, targets: Tensor, bins: int = 15) -> Bins:
     )
 
 
+@reference("04.ece")
 def ece(logits: Tensor, targets: Tensor, bins: int = 15) -> float:
     """Expected calibration error with equal-width bins (Guo et al. 2017, arXiv 1706.04599).
 
@@ -215,6 +246,7 @@ class Interval(NamedTuple):
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] (n = {self.n})"
 
 
+@reference("04.paired_interval")
 def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean of the paired differences a - b with Student's t interval.
 

@@ -103,6 +103,24 @@ def intervals(axes: Axes, rows: Mapping[str, tuple[float, float, float]], unit: 
     axes.set_xlabel(unit)
 
 
+def reliability(axes: Axes, count: Tensor, confidence: Tensor, accuracy: Tensor) -> None:
+    """Draw a reliability diagram from the three tensors of `kdlib.evaluation.reliability_bins`.
+
+    A point is a bin; its area is the share of predictions in it. On the diagonal, the network is
+    right as often as it says.
+    """
+    full = count > 0
+    share = 900 * count[full] / count.sum()
+    axes.plot([0, 1], [0, 1], color=BLACK, lw=0.8)
+    axes.vlines(confidence[full], confidence[full], accuracy[full], color=VERMILLION, lw=2)
+    axes.scatter(
+        confidence[full], accuracy[full], s=share.clamp_min(6), color=BLUE, alpha=0.7, clip_on=False
+    )
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("confidence")
+
+
 def image_row(images: Tensor, titles: Sequence[str] = (), height: float = 1.9) -> Figure:
     """Show images `(N, 1, side, side)` in a row, with a title each."""
     drawn, all_axes = figure(len(images), height=height, squeeze=False)
