@@ -9,7 +9,7 @@ from kdlib import museum
 from kdlib.checks.criteria import law, matches
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import Spy, draw
-from kdlib.checks.u04_trust.watch import Watch, rows_of, two_terms, warm_up, weights
+from kdlib.checks.u04_trust.watch import Watch, rows_of, two_terms, weights
 
 ALPHA, T = 0.5, 2.0
 
@@ -18,7 +18,6 @@ def classroom(rows: int, classes: int, steps: int = 3, dropout: float = 0.0):
     """Build networks and data for a script that trains for some steps."""
 
     def make(g: torch.Generator) -> Arguments:
-        warm_up()
         seed = int(torch.randint(10_000, (1,), generator=g))
         return {
             "student": Spy(seed, 6, 0.0, classes=classes),

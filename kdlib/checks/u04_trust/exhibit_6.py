@@ -10,11 +10,10 @@ from kdlib import museum
 from kdlib.checks.criteria import facts, matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
-from kdlib.checks.u04_trust.watch import warm_up, weights
+from kdlib.checks.u04_trust.watch import weights
 
 
 def _rooms(g: torch.Generator) -> Arguments:
-    warm_up()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(10_000, (1,), generator=g)))
         student, teacher = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -45,14 +44,6 @@ class Watch:
     def taught(self) -> list[Call]:
         """The calls that a gradient came back to."""
         return [call for call in self.calls if call.gradient is not None]
-
-
-@functools.cache
-def warm_up() -> None:
-    """Take one step of AdamW: what torch imports for it is not to count as a script's time."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.sum().backward()
-    torch.optim.AdamW([parameter]).step()
 
 
 def weights(module: nn.Module) -> Tensor:
