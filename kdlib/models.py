@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CNN", "MLP", "FashionTeacher", "seeded"]
+__all__ = ["CNN", "MLP", "FashionTeacher", "ThinDeep", "seeded"]
 
 
 def seeded(seed: int, factory, *args, **kwargs) -> nn.Module:
@@ -86,3 +86,39 @@ class FashionTeacher(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Give the logits of a batch of standardised images."""
         return self.head(self.features(images))
+
+
+class ThinDeep(nn.Module):
+    """Three stages of narrow 3x3 convolutions: the shape of a FitNet (arXiv 1412.6550).
+
+    `(B, 1, 14, 14) -> (B, classes)`; like `FashionTeacher`, the spatial size goes 14, 7, 4.
+
+    Args:
+        width: channels of the first stage; later stages have twice and four times as many.
+        depth: convolutions in each stage.
+        classes: outputs.
+        norm: BatchNorm after each convolution (the paper is older than BatchNorm).
+    """
+
+    def __init__(
+        self, width: int = 8, depth: int = 3, classes: int = 10, norm: bool = True
+    ) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        channels = 1
+        for out, stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
+            layers: list[nn.Module] = []
+            for step in (stride, *[1] * (depth - 1)):
+                layers.append(nn.Conv2d(channels, out, 3, stride=step, padding=1, bias=not norm))
+                layers += [nn.BatchNorm2d(out)] if norm else []
+                layers.append(nn.ReLU())
+                channels = out
+            stages.append(nn.Sequential(*layers))
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the logits of a batch of standardised images."""
+        return self.head(self.stages(images))
