@@ -17,7 +17,6 @@ from kdlib.checks.seal import reference
 from kdlib.errors import require_same_shape, require_tensor
 
 __all__ = [
-    "FeatureCache",
     "HintTrainer",
     "SimKDStudent",
     "attention_loss",

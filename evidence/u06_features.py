@@ -1,0 +1,226 @@
+"""Unit 06: what a teacher's features add to its soft targets, and what the bugs cost.
+
+Thin, deep students (8, 16 and 32 channels in three stages) learn Fashion-MNIST at 14x14. Within a
+seed every arm has the same images, initial weights, order of batches and number of updates; the
+updates of a hint stage count. Two regimes of labels for a student of 9 convolutions with
+BatchNorm, and three depths without BatchNorm, which is where hints come from.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from kdlib.data import fashion_mnist
+from kdlib.evaluation import accuracy, nll, paired_interval, predict
+from kdlib.evidence import store
+from kdlib.features import SimKDStudent, attention_loss, capture_features, hint_loss
+from kdlib.losses import kd_loss
+from kdlib.models import FashionTeacher, ThinDeep, seeded
+from kdlib.teachers import load_teacher, teacher_info
+from kdlib.training import fit
+
+SEEDS = range(10)
+LABELS = (300, 3000)
+STEPS, HINT_STEPS = 400, 200
+RATE, FEATURE_RATE = 5e-3, 1e-2
+WIDTH = 8
+STAGES = ("features.5", "features.11", "features.17")
+
+
+def features(network: nn.Module, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
+    """Give the outputs of the named layers for all images."""
+    parts = []
+    with torch.no_grad(), capture_features(network.eval(), names) as found:
+        for chunk in images.split(500):
+            network(chunk)
+            parts.append([found[name] for name in names])
+    return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
+def match(
+    lower: nn.Module,
+    regressor: nn.Module,
+    images: Tensor,
+    target: Tensor,
+    steps: int,
+    seed: int,
+    hold: bool = True,
+) -> list[float]:
+    """Train `lower` on the hint loss; `hold=False` leaves the regressor out of the optimiser."""
+    parameters = [*lower.parameters(), *(regressor.parameters() if hold else [])]
+    optimizer = torch.optim.Adam(parameters, FEATURE_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, FEATURE_RATE, total_steps=steps, pct_start=0.2
+    )
+    generator = torch.Generator().manual_seed(seed)
+    queue, losses = torch.empty(0, dtype=torch.long), []
+    lower.train()
+    for _ in range(steps):
+        if len(queue) < 32:
+            queue = torch.randperm(len(images), generator=generator)
+        batch, queue = queue[:32], queue[32:]
+        loss = hint_loss(lower(images[batch]), target[batch], regressor)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    lower.eval()
+    return losses
+
+
+class Arms:
+    """All arms for one seed and one set of images."""
+
+    def __init__(self, seed: int, images: Tensor, targets: Tensor, test, **network) -> None:
+        self.seed, self.x, self.y, self.test = seed, images, targets, test
+        self.network = network
+        teacher = load_teacher()
+        self.head = teacher.head
+        self.logits = predict(teacher, images)
+        self.maps = features(teacher, images, STAGES)
+        self.losses: dict[str, list[float]] = {}
+
+    def new(self, he: bool = False) -> ThinDeep:
+        model = seeded(self.seed, ThinDeep, WIDTH, **self.network)
+        generator = torch.Generator().manual_seed(self.seed)
+        for layer in model.modules():
+            if he and isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+                nn.init.zeros_(layer.bias)
+        return model
+
+    def measure(self, model: nn.Module) -> tuple[float, float]:
+        logits = predict(model, self.test.inputs)
+        return 100 * accuracy(logits, self.test.targets), nll(logits, self.test.targets)
+
+    def fit(self, model: nn.Module, steps: int = STEPS, lr: float = RATE, **how):
+        how = {"batch_size": 32, "seed": self.seed, "progress": False, **how}
+        fit(model, self.x, self.y, steps=steps, lr=lr, **how)
+        return self.measure(model)
+
+    def labels(self):
+        return self.fit(self.new())
+
+    def distilled(self, lr: float = RATE, he: bool = False):
+        return self.fit(self.new(he), lr=lr, teacher_logits=self.logits)
+
+    def hinted(self, name: str, hint: Tensor | None = None, hold: bool = True, soft: bool = True):
+        model = self.new()
+        hint = self.maps[1] if hint is None else hint
+        regressor = seeded(self.seed + 100, nn.Conv2d, 2 * WIDTH, hint.shape[1], 1)
+        lower = model.stages[:2]
+        self.losses[name] = match(lower, regressor, self.x, hint, HINT_STEPS, self.seed, hold)
+        logits = self.logits if soft else None
+        return self.fit(model, STEPS - HINT_STEPS, teacher_logits=logits)
+
+    def simkd(self):
+        model = self.new()
+        projector = seeded(self.seed + 100, nn.Conv2d, 4 * WIDTH, self.maps[2].shape[1], 1)
+        match(model.stages, projector, self.x, self.maps[2], STEPS, self.seed)
+        return self.measure(SimKDStudent(model.stages, projector, self.head))
+
+    def attention(self):
+        model = self.new()
+        rows = torch.arange(len(self.x))[:, None].float()  # lets the loss find the teacher's maps
+        names = ["stages.0", "stages.1", "stages.2"]
+        with capture_features(model, names) as seen:
+
+            def loss(z, logits_and_row, y):
+                logits, row = logits_and_row[:, :-1], logits_and_row[:, -1].long()
+                pairs = zip(seen.values(), self.maps, strict=True)
+                distance = sum(attention_loss(mine, theirs[row]) for mine, theirs in pairs)
+                return kd_loss(z, logits, y, 2.0, 0.9) + distance
+
+            both = torch.cat([self.logits, rows], dim=1)
+            return self.fit(model, teacher_logits=both, loss_fn=loss)
+
+
+def run(seed: int, train, test) -> tuple[dict, dict]:
+    """Train every arm for one seed: regime -> arm -> (accuracy in percent, NLL in nats)."""
+    order = torch.randperm(len(train.inputs), generator=torch.Generator().manual_seed(seed))
+    found: dict[str, dict] = {}
+    for n in LABELS:
+        rows = order[:n]
+        arms = Arms(seed, train.inputs[rows], train.targets[rows], test, depth=3)
+        mine = found[f"{n} labels"] = {
+            "labels alone": arms.labels(),
+            "distilled": arms.distilled(),
+            "hint, then distilled": arms.hinted("held"),
+            "attention transfer and distilled": arms.attention(),
+            "SimKD": arms.simkd(),
+            "hint without its regressor in the optimiser": arms.hinted("left out", hold=False),
+        }
+        if n == LABELS[0]:
+            (random,) = features(seeded(1234, FashionTeacher), arms.x, (STAGES[1],))
+            shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+            mine["distilled, learning rate of the hints"] = arms.distilled(FEATURE_RATE)
+            mine["hint, then labels alone"] = arms.hinted("labels", soft=False)
+            mine["hint of an untrained teacher"] = arms.hinted("untrained", random)
+            mine["hint of another image"] = arms.hinted("shuffled", arms.maps[1][shuffle])
+            centred = arms.maps[1] - arms.maps[1].mean(dim=0)
+            curves = {
+                "held": arms.losses["held"],
+                "left out": arms.losses["left out"],
+                "mean feature": 0.5 * centred.square().sum(dim=(1, 2, 3)).mean().item(),
+            }
+    for depth in (3, 4, 6) if seed < 5 else ():
+        rows = order[: LABELS[0]]
+        arms = Arms(seed, train.inputs[rows], train.targets[rows], test, depth=depth, norm=False)
+        found[f"{3 * depth} convolutions without BatchNorm"] = {
+            "labels alone": arms.labels(),
+            "distilled": arms.distilled(),
+            "hint, then distilled": arms.hinted("plain"),
+            "distilled, He initialisation": arms.distilled(he=True),
+        }
+    return found, curves
+
+
+def main() -> None:
+    """Run all seeds and store raw numbers and intervals."""
+    torch.set_num_threads(1)
+    train, test = fashion_mnist(), fashion_mnist(train=False)
+    runs, curves = zip(*(run(seed, train, test) for seed in tqdm(SEEDS, unit="seed")), strict=True)
+    results: dict[str, dict] = {}
+    for regime, first in runs[0].items():
+        here = [r[regime] for r in runs if regime in r]
+        results[regime] = {}
+        for arm in first:
+            entry = {
+                "accuracy": [round(r[arm][0], 2) for r in here],
+                "nll": [round(r[arm][1], 4) for r in here],
+            }
+            for base in ("labels alone", "distilled", "hint, then distilled"):
+                if arm != base:
+                    mine, theirs = ([r[a][0] for r in here] for a in (arm, base))
+                    entry[f"accuracy against {base}"] = [
+                        round(v, 4) for v in paired_interval(mine, theirs)[:3]
+                    ]
+            results[regime][arm] = entry
+            print(regime, "|", arm, "|", {k: v for k, v in entry.items() if "against" in k})
+    store(
+        "u06_features",
+        {
+            "claim": "accuracy (points) of thin, deep students, 10,000 test images",
+            "seeds": list(SEEDS),
+            "steps": STEPS,
+            "hint_steps": HINT_STEPS,
+            "teacher_accuracy": teacher_info()["accuracy"],
+            "results": results,
+            "hint_losses": {
+                name: [
+                    round(sum(v) / len(v), 1) for v in zip(*(c[name] for c in curves), strict=True)
+                ]
+                for name in ("held", "left out")
+            },
+            "hint_loss_of_mean_feature": round(
+                sum(c["mean feature"] for c in curves) / len(curves), 1
+            ),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
