@@ -182,15 +182,15 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     _require_maps(first, "first")
     _require_maps(second, "second")
     if len(first) != len(second):
-        raise ValueError(f"first and second must have as many images, got {len(first)}, {len(second)}")
+        raise ValueError(
+            f"first and second must have as many images, got {len(first)}, {len(second)}"
+        )
     size = [min(a, b) for a, b in zip(first.shape[2:], second.shape[2:], strict=True)]
     a, b = (F.adaptive_max_pool2d(x, size).flatten(2) for x in (first, second))
     return a @ b.transpose(1, 2) / a.shape[-1]
 
 
-def fsp_loss(
-    student_pair: tuple[Tensor, Tensor], teacher_pair: tuple[Tensor, Tensor]
-) -> Tensor:
+def fsp_loss(student_pair: tuple[Tensor, Tensor], teacher_pair: tuple[Tensor, Tensor]) -> Tensor:
     """Squared distance of the two networks' FSP matrices, mean over images.
 
     L = ||G_t - G_s||^2_2   (sum over entries)

@@ -38,11 +38,6 @@ def _smaller(a, b, pool=F.adaptive_max_pool2d):
     return pool(a, size), pool(b, size)
 
 
-def _larger(a, b):
-    size = [max(x, y) for x, y in zip(a.shape[2:], b.shape[2:], strict=True)]
-    return F.interpolate(a, size), F.interpolate(b, size)
-
-
 def _product(a, b):
     return torch.einsum("nchw,ndhw->ncd", a, b)
 
@@ -102,7 +97,11 @@ FSP_MATRIX = Exercise(
                 "the number of images": 4,
             },
         ),
-        Probe("moved", "the same maps with their positions moved", _pair((5, 3, 6, 7), (5, 4, 6, 7), 11)),
+        Probe(
+            "moved",
+            "the same maps with their positions moved",
+            _pair((5, 3, 6, 7), (5, 4, 6, 7), 11),
+        ),
         Probe("first larger", "maps of 8x6 and 4x3", _pair((3, 2, 8, 6), (3, 4, 4, 3))),
         Probe("second larger", "maps of 4x3 and 8x6", _pair((3, 2, 4, 3), (3, 4, 8, 6))),
         Probe("batches", "1 image and 3 images", _pair((1, 2, 4, 4), (3, 4, 4, 4))),
@@ -168,12 +167,7 @@ FSP_MATRIX = Exercise(
             "average-pooled",
             _matrix(_right, fit=lambda a, b: _smaller(a, b, F.adaptive_avg_pool2d)),
             "Right for maps of one size. Where they differ, the paper pools the larger one with "
-            "the maximum.",
-        ),
-        Mistake(
-            "the smaller map blown up",
-            _matrix(_right, fit=_larger),
-            "You enlarged the smaller map. The paper pools the larger one.",
+            "the maximum. (Blowing the smaller one up comes to the same as your average.)",
         ),
         Mistake(
             "batches that broadcast",

@@ -29,6 +29,8 @@ class ConvSpy(nn.Module):
                 nn.Dropout(dropout),
             ).double()
             self.head = nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, 3)).double()
+            nn.init.uniform_(self.body[1].weight, 0.5, 1.5)
+            nn.init.uniform_(self.body[1].bias, -0.5, 0.5)
         self.modes: list[str] = []
         self.graphs: list[bool] = []
 

@@ -1,0 +1,425 @@
+"""Right answers to unit 06 that look different from the reference and from each other."""
+
+import copy
+from contextlib import ExitStack, contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kdlib.features import capture_features, hint_loss
+
+
+@contextmanager
+def capture_stack(model, names):
+    found = {}
+    with ExitStack() as stack:
+        for name in names:
+            try:
+                layer = model.get_submodule(name)
+            except AttributeError as error:
+                raise ValueError(f"no layer {name!r}") from error
+
+            def hook(module, inputs, output, name=name):
+                found[name] = output + 0
+
+            stack.callback(layer.register_forward_hook(hook).remove)
+        yield found
+
+
+class CaptureClass:
+    def __init__(self, model, names):
+        self.layers = {k: m for k, m in model.named_modules() if k in set(names)}
+        if len(self.layers) < len(set(names)):
+            raise ValueError("a name is unknown")
+        self.found = {}
+
+    def __enter__(self):
+        self.handles = [
+            layer.register_forward_hook(self.keep(name)) for name, layer in self.layers.items()
+        ]
+        return self.found
+
+    def keep(self, name):
+        return lambda module, inputs, output: self.found.update({name: output.clone()})
+
+    def __exit__(self, *error):
+        for handle in self.handles:
+            handle.remove()
+
+
+@contextmanager
+def capture_wrapped(model, names):
+    """No hooks at all: each layer's forward is replaced for a while."""
+    layers = dict(model.named_modules())
+    if not set(names) <= set(layers):
+        raise ValueError(f"unknown: {set(names) - set(layers)}")
+    found = {}
+    for name in names:
+        layer = layers[name]
+
+        def forward(*args, layer=layer, name=name):
+            output = type(layer).forward(layer, *args)
+            found[name] = output.clone()
+            return output
+
+        layer.forward = forward
+    try:
+        yield found
+    finally:
+        for name in names:
+            del layers[name].forward
+
+
+@contextmanager
+def capture_one_hook(model, names):
+    """One hook function for all layers, which knows the layer it is called for."""
+    by_layer = {}
+    for name in names:
+        layer = dict(model.named_modules()).get(name)
+        if layer is None:
+            raise ValueError(name)
+        by_layer[layer] = name
+    found = {}
+
+    def hook(module, inputs, output):
+        found[by_layer[module]] = torch.clone(output)
+
+    handles = [layer.register_forward_hook(hook) for layer in by_layer]
+    try:
+        yield found
+    finally:
+        [handle.remove() for handle in handles]
+
+
+def _channels(guess, hint):
+    if guess.shape[1] != hint.shape[1] or len(guess) != len(hint):
+        raise ValueError(f"{tuple(guess.shape)} against {tuple(hint.shape)}")
+
+
+def hint_mse(student_features, teacher_features, regressor):
+    guess, hint = regressor(student_features), teacher_features.detach()
+    _channels(guess, hint)
+    if guess.shape[-1] > hint.shape[-1]:
+        guess = F.adaptive_avg_pool2d(guess, hint.shape[-2:])
+    else:
+        hint = F.adaptive_avg_pool2d(hint, guess.shape[-2:])
+    return F.mse_loss(guess, hint, reduction="sum") / (2 * len(guess))
+
+
+def hint_pooled_first(student_features, teacher_features, regressor):
+    """A 1x1 convolution and an average commute."""
+    h, w = (min(student_features.shape[i], teacher_features.shape[i]) for i in (2, 3))
+    pool = nn.AdaptiveAvgPool2d((h, w))
+    guess = regressor(pool(student_features))
+    with torch.no_grad():
+        hint = pool(teacher_features)
+    _channels(guess, hint)
+    return torch.linalg.vector_norm((guess - hint).flatten(1), dim=1).pow(2).mean() / 2
+
+
+def hint_loop(student_features, teacher_features, regressor):
+    total = student_features.new_zeros(())
+    for s, t in zip(student_features, teacher_features.clone().detach(), strict=True):
+        guess = regressor(s[None])[0]
+        _channels(guess[None], t[None])
+        size = [min(guess.shape[i], t.shape[i]) for i in (1, 2)]
+        d = F.adaptive_avg_pool2d(guess, size) - F.adaptive_avg_pool2d(t, size)
+        total = total + 0.5 * (d * d).sum()
+    return total / len(student_features)
+
+
+def hint_by_hand(student_features, teacher_features, regressor):
+    """The 1x1 convolution written as a matrix product, the pooling as a mean over blocks."""
+    weight = regressor.weight.flatten(1)
+    guess = torch.einsum("dc,nchw->ndhw", weight, student_features)
+    guess = guess + regressor.bias[None, :, None, None]
+    hint = teacher_features.detach()
+    _channels(guess, hint)
+
+    def shrink(x, h, w):
+        fy, fx = x.shape[2] // h, x.shape[3] // w
+        return x.unflatten(3, (w, fx)).unflatten(2, (h, fy)).mean(dim=(3, 5))
+
+    h, w = (min(guess.shape[i], hint.shape[i]) for i in (2, 3))
+    difference = shrink(guess, h, w) - shrink(hint, h, w)
+    return difference.pow(2).flatten(1).sum(1).mean() * 0.5
+
+
+class TrainerChained:
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.student, self.teacher, self.regressor = student, teacher.eval(), regressor
+        self.guided, self.hint = guided, hint
+        self.optimizer = torch.optim.Adam(nn.ModuleList([student, regressor]).parameters(), lr=lr)
+
+    def step(self, inputs):
+        self.student.train()
+        self.teacher.eval()
+        self.optimizer.zero_grad()
+        with capture_features(self.student, [self.guided]) as seen:
+            self.student(inputs)
+        with torch.no_grad(), capture_features(self.teacher, [self.hint]) as target:
+            self.teacher(inputs)
+        loss = hint_loss(seen[self.guided], target[self.hint], self.regressor)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+
+class TrainerGroups:
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.parts = student, teacher, regressor
+        self.names = guided, hint
+        self.optimizer = torch.optim.Adam([{"params": list(student.parameters())}], lr)
+        self.optimizer.add_param_group({"params": list(regressor.parameters())})
+
+    def step(self, inputs):
+        (student, teacher, regressor), (guided, hint) = self.parts, self.names
+        teacher.eval()
+        student.train()
+        with capture_stack(student, [guided]) as s, capture_stack(teacher, [hint]) as t:
+            with torch.inference_mode():
+                teacher(inputs)
+            student(inputs)
+        loss = hint_mse(s[guided], t[hint].clone(), regressor)
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = None
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+class TrainerLower:
+    """Runs only the part below the guided layer: the layer is called by name."""
+
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.student, self.teacher, self.regressor = student, teacher, regressor
+        self.layers = [guided], [hint]
+        parameters = {id(p): p for m in (student, regressor) for p in m.parameters()}
+        self.optimizer = torch.optim.Adam(parameters.values(), lr)
+
+    @torch.no_grad()
+    def ask(self, inputs):
+        self.teacher.train(False)
+        with CaptureClass(self.teacher, self.layers[1]) as found:
+            self.teacher(inputs)
+        return found[self.layers[1][0]]
+
+    def step(self, inputs):
+        target = self.ask(inputs)
+        with CaptureClass(self.student, self.layers[0]) as found:
+            self.student.train(True)(inputs)
+        loss = hint_loss(found[self.layers[0][0]], target, self.regressor)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+class TrainerHandles:
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.s, self.t, self.r = student, teacher, regressor
+        self.guided, self.hint = student.get_submodule(guided), teacher.get_submodule(hint)
+        learn = [p for p in [*student.parameters(), *regressor.parameters()] if p.requires_grad]
+        self.optimizer = torch.optim.Adam(learn, lr=lr)
+
+    def step(self, inputs):
+        self.s.train(), self.t.eval()
+        kept = []
+        handles = [
+            layer.register_forward_hook(lambda m, i, o: kept.append(o))
+            for layer in (self.guided, self.hint)
+        ]
+        try:
+            self.s(inputs)
+            with torch.set_grad_enabled(False):
+                self.t(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        loss = (self.r(kept[0]) - kept[1]).square().sum() / (2 * len(inputs))
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach().item()
+
+
+def _sizes(a, b):
+    if a.shape[-2:] != b.shape[-2:]:
+        raise ValueError("the maps differ in size")
+
+
+def attention_normalize(student_features, teacher_features):
+    _sizes(student_features, teacher_features)
+    s, t = (
+        F.normalize(x.pow(2).sum(1).flatten(1), p=2, dim=1)
+        for x in (student_features, teacher_features.detach())
+    )
+    return (s - t).norm(p=2, dim=1).mean()
+
+
+def attention_loop(student_features, teacher_features):
+    _sizes(student_features, teacher_features)
+    rows = []
+    for s, t in zip(student_features, teacher_features.detach(), strict=True):
+        q, p = (x.square().mean(0).reshape(-1) for x in (s, t))
+        q, p = (x / x.norm().clamp(min=1e-12) for x in (q, p))
+        rows.append(torch.dist(q, p))
+    return torch.stack(rows).mean()
+
+
+def attention_cosine(student_features, teacher_features):
+    """|a - b|^2 = |a|^2 + |b|^2 - 2 a.b, with the root kept away from zero."""
+    _sizes(student_features, teacher_features)
+    with torch.no_grad():
+        t = torch.einsum("nchw,nchw->nhw", teacher_features, teacher_features).flatten(1)
+        t = t / t.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+    s = torch.einsum("nchw,nchw->nhw", student_features, student_features).flatten(1)
+    s = F.normalize(s, dim=-1)
+    square = (s * s).sum(1) + (t * t).sum(1) - 2 * (s * t).sum(1)
+    tiny = square < 1e-14
+    return torch.where(tiny, 0.0, torch.where(tiny, 1.0, square).sqrt()).mean()
+
+
+def attention_matrix_norm(student_features, teacher_features):
+    _sizes(student_features, teacher_features)
+
+    def look(x):
+        q = (x * x).mean(dim=1)
+        length = torch.linalg.matrix_norm(q, keepdim=True)
+        return q / length.clamp_min(1e-12)
+
+    difference = look(student_features) - look(teacher_features.detach())
+    return torch.linalg.matrix_norm(difference).mean()
+
+
+def _batches(a, b):
+    if len(a) != len(b):
+        raise ValueError("the batches differ")
+
+
+def fsp_einsum(first, second):
+    _batches(first, second)
+    if first.shape[-1] > second.shape[-1]:
+        first = F.adaptive_max_pool2d(first, second.shape[-2:])
+    elif second.shape[-1] > first.shape[-1]:
+        second = F.adaptive_max_pool2d(second, first.shape[-2:])
+    return torch.einsum("bihw,bjhw->bij", first, second) / (first.shape[2] * first.shape[3])
+
+
+def fsp_bmm(first, second):
+    _batches(first, second)
+    size = tuple(min(first.shape[i], second.shape[i]) for i in (2, 3))
+    a = F.adaptive_max_pool2d(first, size).flatten(start_dim=2)
+    b = F.adaptive_max_pool2d(second, size).flatten(start_dim=2)
+    return torch.bmm(a, b.permute(0, 2, 1)).div(size[0] * size[1])
+
+
+def fsp_max_pool(first, second):
+    """Pooling with a window, as a network would; the mean over positions as a mean."""
+    _batches(first, second)
+    factor = first.shape[2] // second.shape[2], second.shape[2] // first.shape[2]
+    first = F.max_pool2d(first, factor[0]) if factor[0] > 1 else first
+    second = F.max_pool2d(second, factor[1]) if factor[1] > 1 else second
+    return (first[:, :, None] * second[:, None]).mean(dim=(3, 4))
+
+
+def fsp_loop(first, second):
+    _batches(first, second)
+    h, w = (min(first.shape[i], second.shape[i]) for i in (2, 3))
+    rows = []
+    for a, b in zip(first, second, strict=True):
+        a, b = (F.adaptive_max_pool2d(x, (h, w)).reshape(len(x), -1) for x in (a, b))
+        rows.append(torch.stack([torch.stack([(x * y).mean() for y in b]) for x in a]))
+    return torch.stack(rows)
+
+
+class SimKDPlain(nn.Module):
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__()
+        self.encoder, self.projector, self.head = encoder, projector, teacher_head
+        for parameter in self.head.parameters():
+            parameter.requires_grad = False
+        self.head.eval()
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.head.train(False)
+        return self
+
+    def features(self, images):
+        return self.projector(self.encoder(images))
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+class SimKDSequential(nn.Module):
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__()
+        self.features = nn.Sequential(encoder, projector)
+        self.head = copy.deepcopy(teacher_head).requires_grad_(False).eval()
+        teacher_head.eval()
+
+    def train(self, mode=True):
+        self.training = mode
+        self.features.train(mode)
+        return self
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+class SimKDEvalInForward(nn.Module):
+    """Puts the head in eval mode whenever somebody could look at it or use it."""
+
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__()
+        self.body = nn.ModuleList([encoder, projector])
+        self.head = teacher_head
+        self.head.requires_grad_(False)
+
+    def features(self, images):
+        for module in self.body:
+            images = module(images)
+        return images
+
+    def forward(self, images):
+        return self.head.eval()(self.features(images))
+
+    def train(self, mode=True):
+        for module in self.children():
+            module.train(mode and module is not self.head)
+        self.training = mode
+        return self
+
+
+class SimKDHidden(nn.Module):
+    """Keeps the head where `parameters()` and `train()` do not look: in a tuple."""
+
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__()
+        self.encoder, self.projector = encoder, projector
+        self.hidden = (teacher_head.eval().requires_grad_(False),)
+
+    def features(self, images):
+        return self.projector(self.encoder(images))
+
+    def forward(self, images):
+        return self.hidden[0](self.features(images))
+
+
+ANSWERS = {
+    "06.capture_features": [capture_stack, CaptureClass, capture_wrapped, capture_one_hook],
+    "06.hint_loss": [hint_mse, hint_pooled_first, hint_loop, hint_by_hand],
+    "06.HintTrainer": [TrainerChained, TrainerGroups, TrainerLower, TrainerHandles],
+    "06.attention_loss": [
+        attention_normalize,
+        attention_loop,
+        attention_cosine,
+        attention_matrix_norm,
+    ],
+    "06.fsp_matrix": [fsp_einsum, fsp_bmm, fsp_max_pool, fsp_loop],
+    "06.SimKDStudent": [SimKDPlain, SimKDSequential, SimKDEvalInForward, SimKDHidden],
+}
