@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, nll, paired_interval, predict
-from kdlib.evidence import store
+from kdlib.evidence import against, headline, store
 from kdlib.features import SimKDStudent, attention_loss, capture_features, hint_loss
 from kdlib.losses import kd_loss
 from kdlib.models import FashionTeacher, ThinDeep, seeded
@@ -23,10 +23,14 @@ from kdlib.training import fit
 
 SEEDS = range(10)
 LABELS = (300, 3000)
+DEPTHS = (3, 6)  # convolutions in each of three stages, without BatchNorm
 STEPS, HINT_STEPS = 400, 200
 RATE, FEATURE_RATE = 5e-3, 1e-2
 WIDTH = 8
 STAGES = ("features.5", "features.11", "features.17")
+
+
+HEADLINES: list[tuple] = []
 
 
 def features(network: nn.Module, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
@@ -92,9 +96,12 @@ class Arms:
                 nn.init.zeros_(layer.bias)
         return model
 
-    def measure(self, model: nn.Module) -> tuple[float, float]:
+    def measure(self, model: nn.Module) -> dict[str, float]:
         logits = predict(model, self.test.inputs)
-        return 100 * accuracy(logits, self.test.targets), nll(logits, self.test.targets)
+        return {
+            "accuracy": 100 * accuracy(logits, self.test.targets),
+            "nll": nll(logits, self.test.targets),
+        }
 
     def fit(self, model: nn.Module, steps: int = STEPS, lr: float = RATE, **how):
         how = {"batch_size": 32, "seed": self.seed, "progress": False, **how}
@@ -107,14 +114,13 @@ class Arms:
     def distilled(self, lr: float = RATE, he: bool = False):
         return self.fit(self.new(he), lr=lr, teacher_logits=self.logits)
 
-    def hinted(self, name: str, hint: Tensor | None = None, hold: bool = True, soft: bool = True):
+    def hinted(self, name: str, hint: Tensor | None = None, hold: bool = True):
         model = self.new()
         hint = self.maps[1] if hint is None else hint
         regressor = seeded(self.seed + 100, nn.Conv2d, 2 * WIDTH, hint.shape[1], 1)
         lower = model.stages[:2]
         self.losses[name] = match(lower, regressor, self.x, hint, HINT_STEPS, self.seed, hold)
-        logits = self.logits if soft else None
-        return self.fit(model, STEPS - HINT_STEPS, teacher_logits=logits)
+        return self.fit(model, STEPS - HINT_STEPS, teacher_logits=self.logits)
 
     def simkd(self):
         model = self.new()
@@ -139,7 +145,7 @@ class Arms:
 
 
 def run(seed: int, train, test) -> tuple[dict, dict]:
-    """Train every arm for one seed: regime -> arm -> (accuracy in percent, NLL in nats)."""
+    """Train every arm for one seed: regime -> arm -> metric; and the hint losses."""
     order = torch.randperm(len(train.inputs), generator=torch.Generator().manual_seed(seed))
     found: dict[str, dict] = {}
     for n in LABELS:
@@ -151,13 +157,14 @@ def run(seed: int, train, test) -> tuple[dict, dict]:
             "hint, then distilled": arms.hinted("held"),
             "attention transfer and distilled": arms.attention(),
             "SimKD": arms.simkd(),
-            "hint without its regressor in the optimiser": arms.hinted("left out", hold=False),
         }
         if n == LABELS[0]:
             (random,) = features(seeded(1234, FashionTeacher), arms.x, (STAGES[1],))
             shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+            mine["hint without its regressor in the optimiser"] = arms.hinted(
+                "left out", hold=False
+            )
             mine["distilled, learning rate of the hints"] = arms.distilled(FEATURE_RATE)
-            mine["hint, then labels alone"] = arms.hinted("labels", soft=False)
             mine["hint of an untrained teacher"] = arms.hinted("untrained", random)
             mine["hint of another image"] = arms.hinted("shuffled", arms.maps[1][shuffle])
             centred = arms.maps[1] - arms.maps[1].mean(dim=0)
@@ -166,7 +173,7 @@ def run(seed: int, train, test) -> tuple[dict, dict]:
                 "left out": arms.losses["left out"],
                 "mean feature": 0.5 * centred.square().sum(dim=(1, 2, 3)).mean().item(),
             }
-    for depth in (3, 4, 6) if seed < 5 else ():
+    for depth in DEPTHS if seed < 5 else ():
         rows = order[: LABELS[0]]
         arms = Arms(seed, train.inputs[rows], train.targets[rows], test, depth=depth, norm=False)
         found[f"{3 * depth} convolutions without BatchNorm"] = {
@@ -178,32 +185,24 @@ def run(seed: int, train, test) -> tuple[dict, dict]:
     return found, curves
 
 
-def main() -> None:
-    """Run all seeds and store raw numbers and intervals."""
-    torch.set_num_threads(1)
-    train, test = fashion_mnist(), fashion_mnist(train=False)
-    runs, curves = zip(*(run(seed, train, test) for seed in tqdm(SEEDS, unit="seed")), strict=True)
+def finish(runs: list[tuple[dict, dict]]) -> None:
+    """Store raw numbers, intervals and the mean curves of the hint loss."""
     results: dict[str, dict] = {}
-    for regime, first in runs[0].items():
-        here = [r[regime] for r in runs if regime in r]
-        results[regime] = {}
-        for arm in first:
-            entry = {
-                "accuracy": [round(r[arm][0], 2) for r in here],
-                "nll": [round(r[arm][1], 4) for r in here],
-            }
-            for base in ("labels alone", "distilled", "hint, then distilled"):
+    for regime in runs[0][0]:
+        here = [found[regime] for found, _ in runs if regime in found]
+        results[regime] = against(here, "labels alone")
+        for arm, entry in results[regime].items():
+            for base in ("distilled", "hint, then distilled"):
+                mine, theirs = ([r[a]["accuracy"] for r in here] for a in (arm, base))
                 if arm != base:
-                    mine, theirs = ([r[a][0] for r in here] for a in (arm, base))
-                    entry[f"accuracy against {base}"] = [
-                        round(v, 4) for v in paired_interval(mine, theirs)[:3]
-                    ]
-            results[regime][arm] = entry
-            print(regime, "|", arm, "|", {k: v for k, v in entry.items() if "against" in k})
+                    interval = paired_interval(mine, theirs)[:3]
+                    entry[f"accuracy_against_{base}"] = [round(v, 4) for v in interval]
+            print(regime, "|", arm, "|", entry.get("accuracy_difference"))
+    curves = [curve for _, curve in runs]
     store(
         "u06_features",
         {
-            "claim": "accuracy (points) of thin, deep students, 10,000 test images",
+            "claim": "accuracy (points) and NLL (nats) of thin, deep students, 10,000 test images",
             "seeds": list(SEEDS),
             "steps": STEPS,
             "hint_steps": HINT_STEPS,
@@ -211,15 +210,27 @@ def main() -> None:
             "results": results,
             "hint_losses": {
                 name: [
-                    round(sum(v) / len(v), 1) for v in zip(*(c[name] for c in curves), strict=True)
+                    round(sum(step) / len(step), 1)
+                    for step in zip(*(curve[name] for curve in curves), strict=True)
                 ]
                 for name in ("held", "left out")
             },
             "hint_loss_of_mean_feature": round(
-                sum(c["mean feature"] for c in curves) / len(curves), 1
+                sum(curve["mean feature"] for curve in curves) / len(curves), 1
             ),
         },
+        headlines=[
+            headline(claim, results[regime][arm][key], "points", f"{n} seeds", paper=paper)
+            for claim, regime, arm, key, n, paper in HEADLINES
+        ],
     )
+
+
+def main() -> None:
+    """Run all seeds."""
+    torch.set_num_threads(1)
+    train, test = fashion_mnist(), fashion_mnist(train=False)
+    finish([run(seed, train, test) for seed in tqdm(SEEDS, unit="seed")])
 
 
 if __name__ == "__main__":

@@ -149,3 +149,32 @@ def class_heatmap(axes: Axes, table: Tensor, class_names: Sequence[str], label: 
                 axes.text(
                     j, i, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize=7
                 )
+
+
+def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] = (), height: float = 1.15):
+    """Show rows of images `(N, H, W)` under one another, each row with its name.
+
+    Args:
+        rows: a name for each row, and its images; each row has a colour scale of its own.
+        titles: of the columns.
+        height: inches for each row.
+
+    Returns:
+        The figure.
+    """
+    import matplotlib.pyplot as plt
+
+    columns = max(len(images) for images in rows.values())
+    size = (7.0, height * len(rows) + 0.3)
+    drawn, all_axes = plt.subplots(
+        len(rows), columns, figsize=size, squeeze=False, layout="constrained", dpi=90
+    )
+    for line, (name, images) in zip(all_axes, rows.items(), strict=True):
+        for axes, image in zip(line, images, strict=True):
+            axes.imshow(image.numpy(), cmap="gray_r" if line is all_axes[0] else "viridis")
+            axes.set_xticks([])
+            axes.set_yticks([])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for axes, title in zip(all_axes[0], titles, strict=False):
+        axes.set_title(title, fontsize=9)
+    return drawn

@@ -63,7 +63,7 @@ def _mixed(a, b):
 
 
 def _scrambled(a, b):
-    n, c, h, w = a.shape
+    n, _, h, w = a.shape
     return a.flatten(2) @ b.reshape(n, h * w, -1) / (h * w)
 
 
