@@ -79,9 +79,8 @@ def hint_loss(student_features: Tensor, teacher_features: Tensor, regressor: nn.
 
     L = 1/2 ||u_h(x) - r(v_g(x))||^2,   mean over images
 
-    Romero et al. 2015, arXiv 1412.6550, equation 3. Where the maps differ in height or width, the
-    larger side is averaged down to the smaller one (the paper chooses the regressor's kernel so
-    that they agree).
+    Romero et al. 2015, arXiv 1412.6550 (hint-based training). Where the maps differ in height or width, the
+    larger side is averaged down to the smaller one.
 
     Args:
         student_features: v_g, `(B, C_s, H, W)`.
@@ -113,8 +112,8 @@ def attention_map(features: Tensor, power: float = 2.0) -> Tensor:
 
     Q = vec(mean_c |F_c|^p),   Q / ||Q||_2
 
-    Zagoruyko and Komodakis 2017, arXiv 1612.03928, section 3.1 (the sum over channels; mean and
-    sum are the same after normalisation).
+    Zagoruyko and Komodakis 2017, arXiv 1612.03928 (with a sum over channels, which is the same
+    after normalisation).
 
     Args:
         features: `(B, C, H, W)`.
@@ -129,7 +128,12 @@ def attention_map(features: Tensor, power: float = 2.0) -> Tensor:
     _require_maps(features, "features")
     if power < 1:
         raise ValueError(f"power must be at least 1, got {power}")
-    energy = features.square() if power == 2 else features.abs().pow(power)
+    half = features.dtype in (torch.float16, torch.bfloat16)
+    wide = features.float() if half else features
+    # a factor cancels, so divide by the largest entry first: no square is too small or too large
+    peak = wide.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
+    wide = wide / peak.clamp_min(torch.finfo(wide.dtype).tiny)
+    energy = wide.square() if power == 2 else wide.abs().pow(power)
     return F.normalize(energy.mean(dim=1).flatten(1), dim=1).unflatten(1, features.shape[2:])
 
 
@@ -251,7 +255,7 @@ class SimKDStudent(nn.Module):
 class HintTrainer:
     """Train a student's lower part on a teacher's hint: FitNets' first stage.
 
-    Romero et al. 2015, arXiv 1412.6550, algorithm 1. The optimiser (Adam) holds every parameter of
+    Romero et al. 2015, arXiv 1412.6550. The optimiser (Adam) holds every parameter of
     the student and of the regressor that learns, once, and none of the teacher's.
 
     Args:
