@@ -79,8 +79,8 @@ def hint_loss(student_features: Tensor, teacher_features: Tensor, regressor: nn.
 
     L = 1/2 ||u_h(x) - r(v_g(x))||^2,   mean over images
 
-    Romero et al. 2015, arXiv 1412.6550 (hint-based training). Where the maps differ in height or width, the
-    larger side is averaged down to the smaller one.
+    Romero et al. 2015, arXiv 1412.6550 (hint-based training). Where the maps differ in height or
+    width, the larger side is averaged down to the smaller one.
 
     Args:
         student_features: v_g, `(B, C_s, H, W)`.
@@ -99,8 +99,8 @@ def hint_loss(student_features: Tensor, teacher_features: Tensor, regressor: nn.
     guess, hint = regressor(student_features), teacher_features.detach()
     if guess.shape[:2] != hint.shape[:2]:
         raise ValueError(
-            f"the regressor must give images and channels {tuple(hint.shape[:2])} as "
-            f"teacher_features, got {tuple(guess.shape[:2])}"
+            f"the regressor must give images and channels {tuple(hint.shape[:2])}, as "
+            f"teacher_features; got {tuple(guess.shape[:2])}"
         )
     size = [min(a, b) for a, b in zip(guess.shape[2:], hint.shape[2:], strict=True)]
     guess, hint = (F.adaptive_avg_pool2d(x, size) for x in (guess, hint))

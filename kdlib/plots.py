@@ -155,7 +155,8 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] = (), height: f
     """Show rows of images `(N, H, W)` under one another, each row with its name.
 
     Args:
-        rows: a name for each row, and its images; each row has a colour scale of its own.
+        rows: a name for each row, and its images; the first row in grey, each image with a colour
+            scale of its own.
         titles: of the columns.
         height: inches for each row.
 
@@ -169,9 +170,10 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] = (), height: f
     drawn, all_axes = plt.subplots(
         len(rows), columns, figsize=size, squeeze=False, layout="constrained", dpi=90
     )
-    for line, (name, images) in zip(all_axes, rows.items(), strict=True):
+    for number, (name, images) in enumerate(rows.items()):
+        line = all_axes[number]
         for axes, image in zip(line, images, strict=True):
-            axes.imshow(image.numpy(), cmap="gray_r" if line is all_axes[0] else "viridis")
+            axes.imshow(image.numpy(), cmap="viridis" if number else "gray_r")
             axes.set_xticks([])
             axes.set_yticks([])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)

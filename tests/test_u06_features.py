@@ -1,4 +1,4 @@
-"""Unit 06: parity with the papers' equations and with torchdistill, properties, errors, evidence."""
+"""Unit 06: parity with the papers and with torchdistill, properties, errors, evidence."""
 
 import numpy as np
 import pytest
@@ -91,12 +91,6 @@ class TestAgainstTorchdistill:
         from torchdistill.losses.mid_level import ATLoss
 
         s, t = maps(0, 5, 3, 4, 5).requires_grad_(True), maps(1, 5, 6, 4, 5)
-        pairs = {
-            "one": {
-                "student": {"path": "s", "io": "output"},
-                "teacher": {"path": "t", "io": "output"},
-            }
-        }
         io = {"s": {"output": s}}, {"t": {"output": t}}
         ours, theirs = features.attention_loss(s, t), ATLoss(PAIRS, mode="paper")(*io)
         equal(ours, theirs.detach())
@@ -107,12 +101,6 @@ class TestAgainstTorchdistill:
         from torchdistill.losses.mid_level import ATLoss
 
         s, t = maps(0, 5, 3, 4, 5), maps(1, 5, 6, 4, 5)
-        pairs = {
-            "one": {
-                "student": {"path": "s", "io": "output"},
-                "teacher": {"path": "t", "io": "output"},
-            }
-        }
         theirs = ATLoss(PAIRS)({"s": {"output": s}}, {"t": {"output": t}})
         difference = features.attention_map(s) - features.attention_map(t)
         equal(theirs, difference.square().mean())
@@ -242,10 +230,13 @@ class TestHooks:
         model = seeded(0, ThinDeep).eval()
         images = torch.randn(2, 1, 14, 14)
         before = model(images)
-        with pytest.raises(KeyError), features.capture_features(model, ["stages.1"]) as seen:
-            assert torch.equal(model(images), before)
-            assert seen["stages.1"].requires_grad
-            raise KeyError
+        try:
+            with features.capture_features(model, ["stages.1"]) as seen:
+                assert torch.equal(model(images), before)
+                assert seen["stages.1"].requires_grad
+                raise KeyError
+        except KeyError:
+            pass
         assert not any(m._forward_hooks for m in model.modules())
 
     def test_shapes_of_the_stages_fit_the_teacher(self):

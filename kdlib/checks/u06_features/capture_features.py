@@ -26,11 +26,14 @@ def _networks(g: torch.Generator) -> Arguments:
     }
 
 
-def _gradient(of: torch.Tensor, network: ConvSpy) -> torch.Tensor | None:
+def _gradient(of: torch.Tensor, network: ConvSpy) -> torch.Tensor:
+    """Differentiate with respect to the first weight; zero where nothing arrives."""
     weight = network.body[0].weight
     if not of.requires_grad:
-        return None
-    return torch.autograd.grad(of.square().sum(), weight, retain_graph=True, allow_unused=True)[0]
+        return torch.zeros_like(weight)
+    return torch.autograd.grad(
+        of.square().sum(), weight, retain_graph=True, allow_unused=True, materialize_grads=True
+    )[0]
 
 
 def _block(answer, a: Arguments) -> dict:

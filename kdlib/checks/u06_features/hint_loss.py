@@ -33,9 +33,9 @@ def _pair(images: int, student: tuple[int, ...], teacher: tuple[int, ...], gives
 def _learn(answer, a: Arguments) -> dict:
     loss = answer(*a.values())
     weight = a["regressor"].weight
-    found = None
-    if loss.requires_grad:
-        found = torch.autograd.grad(loss.sum(), weight, allow_unused=True)[0]
+    if not loss.requires_grad:
+        return {"gradient of the regressor": torch.zeros_like(weight)}
+    (found,) = torch.autograd.grad(loss.sum(), weight, allow_unused=True, materialize_grads=True)
     return {"gradient of the regressor": found}
 
 

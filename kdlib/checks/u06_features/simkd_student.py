@@ -40,15 +40,17 @@ def _two_steps(answer, a: Arguments) -> dict:
         m.training for part in (model, head) for m in part.modules() if isinstance(m, nn.Dropout)
     )
     logits = model(a["images"][0])
-    out["logits in train mode"] = logits
+    out["answer in train mode"] = logits
     weight = encoder[0].weight
     out["gradient through the head"] = (
-        torch.autograd.grad(logits.square().sum(), weight)[0] if logits.requires_grad else None
+        torch.autograd.grad(logits.square().sum(), weight)[0]
+        if logits.requires_grad
+        else torch.zeros_like(weight)
     )
     optimizer = torch.optim.SGD(learn, lr=0.05)
     for number in (0, 1):
         found = model.features(a["images"][number])
-        out[f"features in step {number + 1}"] = found
+        out[f"output of features in step {number + 1}"] = found
         optimizer.zero_grad()
         (
             (found - a["hints"][number]).square().sum(1).mean() + model(a["images"][number]).mean()
@@ -59,7 +61,7 @@ def _two_steps(answer, a: Arguments) -> dict:
     out["the head changed"] = not torch.equal(weights(head), before)
     model.eval()
     out["encoder in eval mode at the end"] = not encoder.training
-    out["logits in eval mode"] = model(a["images"][1])
+    out["answer in eval mode"] = model(a["images"][1])
     return out
 
 
@@ -122,7 +124,7 @@ SIMKD_STUDENT = Exercise(
             "features and logits",
             1.0,
             "two steps",
-            keys=("features in step 1", "logits in train mode", "logits in eval mode"),
+            keys=("output of features in step 1", "answer in train mode", "answer in eval mode"),
         ),
         facts(
             "the head never drops anything",
