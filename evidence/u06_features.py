@@ -30,7 +30,56 @@ WIDTH = 8
 STAGES = ("features.5", "features.11", "features.17")
 
 
-HEADLINES: list[tuple] = []
+HEADLINES = (  # claim, regime, arm, which interval, seeds, what the paper reports
+    (
+        "a hint first, then soft targets, against soft targets alone, 300 labels",
+        "300 labels",
+        "hint, then distilled",
+        "accuracy_against_distilled",
+        10,
+        "",
+    ),
+    (
+        "the same with 3,000 labels, 400 updates in all",
+        "3000 labels",
+        "hint, then distilled",
+        "accuracy_against_distilled",
+        10,
+        "",
+    ),
+    (
+        "a hint whose regressor is in no optimiser, against one whose regressor learns",
+        "300 labels",
+        "hint without its regressor in the optimiser",
+        "accuracy_against_hint, then distilled",
+        10,
+        "",
+    ),
+    (
+        "attention transfer and soft targets, against soft targets alone, 3,000 labels",
+        "3000 labels",
+        "attention transfer and distilled",
+        "accuracy_against_distilled",
+        10,
+        "",
+    ),
+    (
+        "SimKD against soft targets, 3,000 labels, 400 updates",
+        "3000 labels",
+        "SimKD",
+        "accuracy_against_distilled",
+        10,
+        "+3.7 on CIFAR-100 (authors' code for 2203.14001, README, ResNet-8x4)",
+    ),
+    (
+        "18 convolutions without BatchNorm: a hint first, against soft targets alone",
+        "18 convolutions without BatchNorm",
+        "hint, then distilled",
+        "accuracy_against_distilled",
+        5,
+        "a thin, deep student beats its teacher on CIFAR-10 (1412.6550, abstract)",
+    ),
+)
 
 
 def features(network: nn.Module, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:

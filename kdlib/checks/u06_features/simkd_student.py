@@ -201,8 +201,7 @@ SIMKD_STUDENT = Exercise(
             "the projector in a list",
             _student(listed=True),
             "The projector works but does not learn: `nn.Module` does not look into Python lists, "
-            "so `parameters()` does not know it. The same bug stood in a loss class whose 1x1 "
-            "convolutions no optimiser held.",
+            "so `parameters()` does not know it.",
             "huangzongmou/yolov8_Distillation #5",
         ),
         Mistake(
