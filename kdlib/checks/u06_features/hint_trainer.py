@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import nullcontext
 
 import torch
@@ -12,19 +11,11 @@ from kdlib import features
 from kdlib.checks.criteria import facts, matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
-from kdlib.checks.u06_features.inputs import ConvSpy, hooks_on, weights
-
-
-@functools.cache
-def _warm_up() -> None:
-    """Step once: the first optimiser imports much of PyTorch, which is not the student's time."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    torch.optim.Adam([parameter]).step()
+from kdlib.checks.u06_features.inputs import ConvSpy, hooks_on, warm_up, weights
 
 
 def _classroom(g: torch.Generator) -> Arguments:
-    _warm_up()
+    warm_up()
     seed = int(torch.randint(10_000, (1,), generator=g))
     student, teacher = ConvSpy(seed, 3, 0.0), ConvSpy(seed + 1, 5, 0.5)
     regressor = nn.Conv2d(3, 5, 1).double()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -54,3 +56,11 @@ def hooks_on(*networks: nn.Module) -> int:
 def weights(*modules: nn.Module) -> Tensor:
     """Give all parameters in one vector."""
     return torch.cat([p.detach().flatten() for m in modules for p in m.parameters()])
+
+
+@functools.cache
+def warm_up() -> None:
+    """Step once: the first optimiser imports much of PyTorch, which is not the student's time."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    torch.optim.Adam([parameter]).step()
