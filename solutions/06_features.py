@@ -700,6 +700,7 @@ LOOK = scale(grade=10, cpu=200, full=600)
 OWN = ["stages.0", "stages.1", "stages.2"]
 
 
+# %%
 def trained(weight: float) -> nn.Module:
     model, g = seeded(1, ThinDeep), torch.Generator().manual_seed(1)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
