@@ -600,7 +600,7 @@ plt.show()
 # %% [markdown]
 # *Figure: ten seeds, paired 95 % intervals. With 300 labels (left) everything that listens to the
 # teacher gains about four points on labels alone. With 3,000 labels (right) attention transfer still
-# gains, a hint first costs about two points, and SimKD about five.*
+# gains; a hint first costs about two points, and SimKD more than four.*
 
 # %%
 for regime in ("300 labels", "3000 labels"):
@@ -689,10 +689,10 @@ for ax, regime in zip(axes, regimes, strict=True):
 plt.show()
 
 # %% [markdown]
-# *Figure: five seeds each (dots) and their mean (bar), 300 labels. Left: a hint first is worth some five
-# points against labels alone. Right: from labels alone, no student of 18 convolutions
-# leaves chance (10 %); with soft targets one of five does, with a hint first four do, and with He's
-# initial weights all do.*
+# *Figure: five seeds each (dots) and their mean (bar), 300 labels. Left: a hint first is worth some
+# five points against labels alone. Right: from labels alone, no student of 18 convolutions leaves
+# chance (10 %); with soft targets one of five does, with a hint first four do, and with He's initial
+# weights all do.*
 #
 # That is what FitNets set out to show: without help the deep, thin student does not train, and a hint
 # gets it going where soft targets do not. It is also a warning about claims of this kind. Larger
