@@ -27,12 +27,13 @@ DEPTHS = (3, 6)  # convolutions in each of three stages, without BatchNorm
 STEPS, HINT_STEPS = 400, 200
 RATE, FEATURE_RATE = 5e-3, 1e-2
 WIDTH = 8
+DECAYING = "hint at a decaying rate, then distilled"
 STAGES = ("features.5", "features.11", "features.17")
 
 
 HEADLINES = (  # claim, regime, arm, which interval, seeds, what the paper reports
     (
-        "a hint first, then soft targets, against soft targets alone, 300 labels (a null)",
+        "a hint first, then soft targets, against soft targets alone, 300 labels",
         "300 labels",
         "hint, then distilled",
         "accuracy_against_distilled",
@@ -40,7 +41,15 @@ HEADLINES = (  # claim, regime, arm, which interval, seeds, what the paper repor
         "",
     ),
     (
-        "the same with 3,000 labels, 400 updates in all",
+        "the same, the hint stage's learning rate decaying to zero (a null)",
+        "300 labels",
+        DECAYING,
+        "accuracy_against_distilled",
+        10,
+        "",
+    ),
+    (
+        "a hint first, then soft targets, with 3,000 labels, 400 updates in all",
         "3000 labels",
         "hint, then distilled",
         "accuracy_against_distilled",
@@ -82,7 +91,7 @@ HEADLINES = (  # claim, regime, arm, which interval, seeds, what the paper repor
     (
         "9 convolutions without BatchNorm: a hint first, against labels alone, 300 labels",
         "9 convolutions without BatchNorm",
-        "hint, then distilled",
+        DECAYING,
         "accuracy_difference",
         5,
         "a thin, deep student beats its teacher on CIFAR-10 (1412.6550, abstract)",
@@ -108,11 +117,12 @@ def match(
     steps: int,
     seed: int,
     hold: bool = True,
+    decay: bool = False,
 ) -> list[float]:
     """Train `lower` on the hint loss; `hold=False` leaves the regressor out of the optimiser."""
     parameters = [*lower.parameters(), *(regressor.parameters() if hold else [])]
     optimizer = torch.optim.Adam(parameters, FEATURE_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
+    schedule = decay and torch.optim.lr_scheduler.OneCycleLR(
         optimizer, FEATURE_RATE, total_steps=steps, pct_start=0.2
     )
     generator = torch.Generator().manual_seed(seed)
@@ -126,7 +136,8 @@ def match(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
+        if decay:
+            schedule.step()
         losses.append(loss.item())
     lower.eval()
     return losses
@@ -171,18 +182,21 @@ class Arms:
     def distilled(self, lr: float = RATE, he: bool = False):
         return self.fit(self.new(he), lr=lr, teacher_logits=self.logits)
 
-    def hinted(self, name: str, hint: Tensor | None = None, hold: bool = True):
+    def hinted(
+        self, name: str, hint: Tensor | None = None, hold: bool = True, decay: bool = False
+    ) -> dict[str, float]:
         model = self.new()
         hint = self.maps[1] if hint is None else hint
         regressor = seeded(self.seed + 100, nn.Conv2d, 2 * WIDTH, hint.shape[1], 1)
-        lower = model.stages[:2]
-        self.losses[name] = match(lower, regressor, self.x, hint, HINT_STEPS, self.seed, hold)
-        return self.fit(model, STEPS - HINT_STEPS, teacher_logits=self.logits)
+        how = {"hold": hold, "decay": decay}
+        lower, steps = model.stages[:2], HINT_STEPS
+        self.losses[name] = match(lower, regressor, self.x, hint, steps, self.seed, **how)
+        return self.fit(model, STEPS - steps, teacher_logits=self.logits)
 
     def simkd(self):
         model = self.new()
         projector = seeded(self.seed + 100, nn.Conv2d, 4 * WIDTH, self.maps[2].shape[1], 1)
-        match(model.stages, projector, self.x, self.maps[2], STEPS, self.seed)
+        match(model.stages, projector, self.x, self.maps[2], STEPS, self.seed, decay=True)
         return self.measure(SimKDStudent(model.stages, projector, self.head))
 
     def attention(self):
@@ -212,6 +226,7 @@ def run(seed: int, train, test) -> tuple[dict, dict]:
             "labels alone": arms.labels(),
             "distilled": arms.distilled(),
             "hint, then distilled": arms.hinted("held"),
+            DECAYING: arms.hinted("decaying", decay=True),
             "attention transfer and distilled": arms.attention(),
             "SimKD": arms.simkd(),
         }
@@ -236,7 +251,7 @@ def run(seed: int, train, test) -> tuple[dict, dict]:
         found[f"{3 * depth} convolutions without BatchNorm"] = {
             "labels alone": arms.labels(),
             "distilled": arms.distilled(),
-            "hint, then distilled": arms.hinted("plain"),
+            DECAYING: arms.hinted("plain", decay=True),
             "distilled, He initialisation": arms.distilled(he=True),
         }
     return found, curves
@@ -249,11 +264,10 @@ def finish(runs: list[tuple[dict, dict]]) -> None:
         here = [found[regime] for found, _ in runs if regime in found]
         results[regime] = against(here, "labels alone")
         for arm, entry in results[regime].items():
-            for base in ("distilled", "hint, then distilled"):
+            for base in {"distilled", "hint, then distilled"} & set(here[0]) - {arm}:
                 mine, theirs = ([r[a]["accuracy"] for r in here] for a in (arm, base))
-                if arm != base:
-                    interval = paired_interval(mine, theirs)[:3]
-                    entry[f"accuracy_against_{base}"] = [round(v, 4) for v in interval]
+                interval = paired_interval(mine, theirs)[:3]
+                entry[f"accuracy_against_{base}"] = [round(v, 4) for v in interval]
             print(regime, "|", arm, "|", entry.get("accuracy_difference"))
     curves = [curve for _, curve in runs]
     store(
