@@ -17,7 +17,7 @@ from kdlib.evaluation import accuracy, nll, paired_interval, predict
 from kdlib.evidence import against, headline, store
 from kdlib.features import SimKDStudent, attention_loss, capture_features, hint_loss
 from kdlib.losses import kd_loss
-from kdlib.models import FashionTeacher, ThinDeep, seeded
+from kdlib.models import ThinDeep, seeded
 from kdlib.teachers import load_teacher, teacher_info
 from kdlib.training import fit
 
@@ -231,13 +231,11 @@ def run(seed: int, train, test) -> tuple[dict, dict]:
             "SimKD": arms.simkd(),
         }
         if n == LABELS[0]:
-            (random,) = features(seeded(1234, FashionTeacher), arms.x, (STAGES[1],))
             shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
             mine["hint without its regressor in the optimiser"] = arms.hinted(
                 "left out", hold=False
             )
             mine["distilled, learning rate of the hints"] = arms.distilled(FEATURE_RATE)
-            mine["hint of an untrained teacher"] = arms.hinted("untrained", random)
             mine["hint of another image"] = arms.hinted("shuffled", arms.maps[1][shuffle])
             centred = arms.maps[1] - arms.maps[1].mean(dim=0)
             curves = {
