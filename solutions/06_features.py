@@ -546,7 +546,7 @@ for name, part in parts.items():
 # add about a point to soft targets, and the hint more than three; I had put SimKD first. The hint of
 # another image loses, so the hint carries something about this very image. The forgotten regressor
 # costs more than three points, all that the hint had gained. What I had not thought of at all is that the learning rate of the hint stage
-# decides whether the hint helps, and that with 3,000 labels SimKD loses, because 400 updates are only
+# decides whether the hint helps, and that with 3,000 labels the hint adds nothing and SimKD loses, because 400 updates are only
 # four epochs there.
 
 # %% [markdown] rubric="06.prediction"
@@ -609,7 +609,8 @@ for regime in ("300 labels", "3000 labels"):
 
 # %% [markdown]
 # With 300 labels attention transfer and SimKD add about a point to soft targets, and the hint adds
-# more than three. With 3,000 labels only attention transfer adds anything; hint and SimKD lose.
+# more than three. With 3,000 labels only attention transfer adds anything; the hint gains
+# nothing that is sure, and SimKD loses.
 #
 # Why does it turn? 400 updates are 43 epochs of 300 images, which is time to spare. Of 3,000 images
 # they are four epochs. Each update on the hint is then one that is
