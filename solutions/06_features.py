@@ -566,8 +566,8 @@ def two_stages(rows: Tensor, seed: int, hints: int) -> float:
     x, soft = train.inputs[rows], predict(teacher, train.inputs[rows])
     for step in range(hints):
         trainer.step(x.roll(-32 * step, dims=0)[:32])
-    how = {"steps": STEPS - hints, "batch_size": 32, "lr": 5e-3, "seed": seed}
-    fit(model, x, train.targets[rows], teacher_logits=soft, **how)
+    how = {"batch_size": 32, "lr": 5e-3, "seed": seed, "progress": False}
+    fit(model, x, train.targets[rows], teacher_logits=soft, steps=STEPS - hints, **how)
     return 100 * accuracy(predict(model, test.inputs[:2000]), test.targets[:2000])
 
 
