@@ -8,6 +8,8 @@ BatchNorm, and three depths without BatchNorm, which is where hints come from.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -17,7 +19,7 @@ from kdlib.evaluation import accuracy, nll, paired_interval, predict
 from kdlib.evidence import against, headline, store
 from kdlib.features import SimKDStudent, attention_loss, capture_features, hint_loss
 from kdlib.losses import kd_loss
-from kdlib.models import ThinDeep, seeded
+from kdlib.models import FashionTeacher, ThinDeep, seeded
 from kdlib.teachers import load_teacher, teacher_info
 from kdlib.training import fit
 
@@ -28,6 +30,8 @@ STEPS, HINT_STEPS = 400, 200
 RATE, FEATURE_RATE = 5e-3, 1e-2
 WIDTH = 8
 DECAYING = "hint at a decaying rate, then distilled"
+TWO_STAGES = "soft targets in the hint's place, then distilled"
+UNTRAINED = "hint of an untrained teacher, then distilled"
 STAGES = ("features.5", "features.11", "features.17")
 
 
@@ -37,6 +41,14 @@ HEADLINES = (  # claim, regime, arm, which interval, seeds, what the paper repor
         "300 labels",
         "hint, then distilled",
         "accuracy_against_distilled",
+        10,
+        "",
+    ),
+    (
+        "the same against soft targets at the hint stage's rate and updates",
+        "300 labels",
+        "hint, then distilled",
+        f"accuracy_against_{TWO_STAGES}",
         10,
         "",
     ),
@@ -109,6 +121,16 @@ def features(network: nn.Module, images: Tensor, names: tuple[str, ...]) -> list
     return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
+def batches(n: int, steps: int, generator: torch.Generator, size: int = 32) -> Iterator[Tensor]:
+    """Yield the indices of shuffled batches, epoch after epoch."""
+    queue = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(queue) < size:
+            queue = torch.randperm(n, generator=generator)
+        yield queue[:size]
+        queue = queue[size:]
+
+
 def match(
     lower: nn.Module,
     regressor: nn.Module,
@@ -126,12 +148,9 @@ def match(
         optimizer, FEATURE_RATE, total_steps=steps, pct_start=0.2
     )
     generator = torch.Generator().manual_seed(seed)
-    queue, losses = torch.empty(0, dtype=torch.long), []
+    losses = []
     lower.train()
-    for _ in range(steps):
-        if len(queue) < 32:
-            queue = torch.randperm(len(images), generator=generator)
-        batch, queue = queue[:32], queue[32:]
+    for batch in batches(len(images), steps, generator):
         loss = hint_loss(lower(images[batch]), target[batch], regressor)
         optimizer.zero_grad()
         loss.backward()
@@ -193,6 +212,24 @@ class Arms:
         self.losses[name] = match(lower, regressor, self.x, hint, steps, self.seed, **how)
         return self.fit(model, STEPS - steps, teacher_logits=self.logits)
 
+    def two_stages(self) -> dict[str, float]:
+        """Spend the hint stage's updates, at its rate, on soft targets: the schedule's control."""
+        model = self.new()
+        optimizer = torch.optim.Adam(model.parameters(), FEATURE_RATE)
+        generator = torch.Generator().manual_seed(self.seed)
+        model.train()
+        for rows in batches(len(self.x), HINT_STEPS, generator):
+            loss = kd_loss(model(self.x[rows]), self.logits[rows], self.y[rows], 2.0, 0.9)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return self.fit(model, STEPS - HINT_STEPS, teacher_logits=self.logits)
+
+    def untrained(self) -> dict[str, float]:
+        """Hint towards features of a teacher that knows nothing."""
+        nobody = seeded(1234, FashionTeacher)
+        return self.hinted("untrained", features(nobody, self.x, STAGES[1:2])[0])
+
     def simkd(self):
         model = self.new()
         projector = seeded(self.seed + 100, nn.Conv2d, 4 * WIDTH, self.maps[2].shape[1], 1)
@@ -236,6 +273,8 @@ def run(seed: int, train, test) -> tuple[dict, dict]:
                 "left out", hold=False
             )
             mine["distilled, learning rate of the hints"] = arms.distilled(FEATURE_RATE)
+            mine[TWO_STAGES] = arms.two_stages()
+            mine[UNTRAINED] = arms.untrained()
             mine["hint of another image"] = arms.hinted("shuffled", arms.maps[1][shuffle])
             centred = arms.maps[1] - arms.maps[1].mean(dim=0)
             curves = {
@@ -262,7 +301,7 @@ def finish(runs: list[tuple[dict, dict]]) -> None:
         here = [found[regime] for found, _ in runs if regime in found]
         results[regime] = against(here, "labels alone")
         for arm, entry in results[regime].items():
-            for base in {"distilled", "hint, then distilled"} & set(here[0]) - {arm}:
+            for base in {"distilled", "hint, then distilled", TWO_STAGES} & set(here[0]) - {arm}:
                 mine, theirs = ([r[a]["accuracy"] for r in here] for a in (arm, base))
                 interval = paired_interval(mine, theirs)[:3]
                 entry[f"accuracy_against_{base}"] = [round(v, 4) for v in interval]

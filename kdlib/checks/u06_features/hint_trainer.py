@@ -11,11 +11,10 @@ from kdlib import features
 from kdlib.checks.criteria import facts, matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
-from kdlib.checks.u06_features.inputs import ConvSpy, hooks_on, warm_up, weights
+from kdlib.checks.u06_features.inputs import ConvSpy, hooks_on, weights
 
 
 def _classroom(g: torch.Generator) -> Arguments:
-    warm_up()
     seed = int(torch.randint(10_000, (1,), generator=g))
     student, teacher = ConvSpy(seed, 3, 0.0), ConvSpy(seed + 1, 5, 0.5)
     regressor = nn.Conv2d(3, 5, 1).double()

@@ -9,11 +9,10 @@ from kdlib import features
 from kdlib.checks.criteria import facts, matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
-from kdlib.checks.u06_features.inputs import warm_up, weights
+from kdlib.checks.u06_features.inputs import weights
 
 
 def _parts(g: torch.Generator) -> Arguments:
-    warm_up()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(10_000, (1,), generator=g)))
         encoder = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU()).double()
