@@ -1,4 +1,4 @@
-"""One short training loop for every vision experiment, the same for all arms."""
+"""One short training loop for every experiment on images, the same for all arms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from kdlib.errors import require_finite, require_targets
 
-__all__ = ["History", "fit"]
+__all__ = ["History", "fit", "fit_tokens"]
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -118,6 +119,64 @@ def fit(
             )
         optimizer.zero_grad()
         loss.backward()
+        optimizer.step()
+        schedule.step()
+    model.eval()
+    return history
+
+
+def fit_tokens(
+    model: nn.Module,
+    draw: Callable[[torch.Generator], Any],
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    *,
+    steps: int,
+    lr: float = 3e-3,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> History:
+    """Train a language model for a fixed number of steps: AdamW, warm-up and cosine, clipping.
+
+    Two runs with the same seed draw the same batches in the same order.
+
+    Args:
+        model: trained in place, in eval mode afterwards.
+        draw: gives the next batch, from a generator that depends on `seed` alone.
+        loss_fn: `loss_fn(model, batch)` -> scalar; it runs the student, and the teacher if any.
+        steps: updates; the budget.
+        lr: the schedule's peak, reached after a tenth of the steps; it ends at a tenth of it.
+        seed: of the batches.
+        progress: a bar; by default in a notebook or terminal only.
+
+    Returns:
+        The losses.
+
+    Raises:
+        ValueError: `steps` < 1 or `lr` <= 0.
+        FloatingPointError: the loss is NaN or infinite; says at which step.
+    """
+    if steps < 1 or lr <= 0:
+        raise ValueError(f"steps must be at least 1 and lr positive, got {steps} and {lr}")
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=1e-2)
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda i: min(1.0, (i + 1) / warm) * (0.55 + 0.45 * math.cos(math.pi * i / steps)),
+    )
+    history = History()
+    model.train()
+    for step in _bar(range(steps), progress):
+        loss = loss_fn(model, draw(generator))
+        history.losses.append(loss.item())
+        if not math.isfinite(history.losses[-1]):
+            raise FloatingPointError(
+                f"the loss is {history.losses[-1]} at step {step}; "
+                f"lower lr (now {lr:g}) or look at the loss"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
     model.eval()
