@@ -299,8 +299,8 @@ def bits_per_byte(logits: Tensor, targets: Tensor, mask: Tensor, token_bytes: Te
 
     BPB = sum_{t valid} - log2 q(y_t | y_<t)  /  sum_{t valid} bytes(y_t)
 
-    A nat per token is worth more in a vocabulary of long tokens than in one of short ones; a byte of
-    text is a byte of text. Both sums run over the whole text: a mean of the rows' ratios is not
+    A nat per token buys more text in a vocabulary of long tokens than in one of short ones; a byte
+    of text is a byte of text. Both sums run over the whole text: a mean of the rows' ratios is not
     the ratio of the sums. A special token such as EOS costs bits and has no bytes.
 
     Args:

@@ -1,9 +1,9 @@
 """Losses over tokens: shift and mask are explicit, and every mean is one over valid tokens.
 
-Shapes: logits `(B, T, V)`, targets and mask `(B, T)`. A mask is True where a token counts. Positions
-outside of it are left out before anything is computed, so whatever stands there, NaN included,
-changes neither value nor gradient. A mean over valid tokens is the same however rows are padded or
-packed; for gradient accumulation pass `denominator`, the valid tokens of all micro-batches together.
+Shapes: logits `(B, T, V)`, targets and mask `(B, T)`. A mask is True where a token counts; whatever
+stands elsewhere, NaN included, is left out before anything is computed and changes neither value
+nor gradient. A mean over valid tokens is the same however rows are padded or packed; for gradient
+accumulation pass `denominator`, the valid tokens of all micro-batches together.
 
 Notation as in `kdlib.divergences`: p the teacher, a constant; q the student; all in nats.
 """
@@ -118,8 +118,8 @@ def sequence_nll(
 
     L = - 1/N sum_{t valid} log q(y_t | y_<t)
 
-    With targets that the teacher wrote this is sequence-level distillation (Kim and Rush 2016, arXiv
-    1606.07947, section 3.2); with those of the data it is ordinary training.
+    With targets that the teacher wrote this is sequence-level distillation (Kim and Rush 2016,
+    arXiv 1606.07947, section 3.2); with those of the data it is ordinary training.
 
     Args:
         student_logits: `(B, T, V)`, already those that predict the targets.

@@ -47,7 +47,7 @@ def load_teacher(name: str = "fashion_cnn") -> nn.Module:
 
 
 def teacher_info(name: str = "fashion_cnn") -> dict:
-    """Say what a teacher is: its recipe, seed, accuracy (or bits per byte) and what it was trained on."""
+    """Say what a teacher is: its recipe, seed, quality and what it was trained on."""
     from safetensors import safe_open
 
     file, _ = _lookup(name)

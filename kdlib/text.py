@@ -1,4 +1,4 @@
-"""Text without a download: six novels of Jane Austen as bytes, and the tokens of the language units.
+"""Text without a download: six novels of Jane Austen, and bytes as tokens.
 
 A token is a byte: V = 257, where 256 is the end of a text (EOS). The same token fills the end of
 short rows (pad = EOS), as in many real models, so a mask is made from lengths, never from ids.
