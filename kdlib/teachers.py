@@ -19,6 +19,10 @@ _FILES: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         "austen_gpt.safetensors",
         lambda: GPT(GPTConfig(width=192, layers=4, heads=6, context=256)),
     ),
+    "translators_gpt": (
+        "translators_gpt.safetensors",
+        lambda: GPT(GPTConfig(vocabulary=14, width=64, layers=2, heads=4, context=16)),
+    ),
 }
 
 
@@ -26,11 +30,11 @@ def load_teacher(name: str = "fashion_cnn") -> nn.Module:
     """Load a shipped teacher in eval mode, its parameters without gradient.
 
     Args:
-        name: "fashion_cnn" (Fashion-MNIST at 14x14) or "austen_gpt" (the bytes of six novels); see
-            `teacher_info`.
+        name: "fashion_cnn" (Fashion-MNIST at 14x14), "austen_gpt" (the bytes of six novels) or
+            "translators_gpt" (`kdlib.translators`); see `teacher_info`.
 
     Returns:
-        `(B, 1, 14, 14) -> (B, 10)`, or a `kdlib.gpt.GPT`, `(B, T) -> (B, T, 257)`; float32.
+        `(B, 1, 14, 14) -> (B, 10)`, or a `kdlib.gpt.GPT`, `(B, T) -> (B, T, V)`; float32.
 
     Raises:
         ValueError: there is no such teacher, or its file is damaged.
