@@ -121,8 +121,8 @@ class GPT(nn.Module):
             ids: `(B, T)`, int64.
             cache: as many dicts as there are blocks, empty at first; `ids` continue what it holds.
             segments: `(B, T)`; a token sees earlier tokens of its own segment only, so that several
-                documents can be packed into one row, or padding kept out on the left. Rotary positions
-                know distances only: a packed document gets the logits that it gets alone.
+                documents can be packed into one row, or padding kept out on the left. Rotary
+                positions know distances only: packed or alone, a document gets the same logits.
             hidden: True gives the `(B, T, D)` before the last matrix instead.
 
         Raises:

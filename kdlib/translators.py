@@ -1,10 +1,10 @@
 """A made-up translation task with more than one right answer, small enough to learn in a minute.
 
-Three translators share the work. Each has a dictionary of its own, word for word; a coin decides who
-translates a sentence: 40 % go to the first, 30 % to each of the others. The second and the third
-agree on half of the words, so **word by word** their choice is the most probable one there (60 %),
-while **sentence by sentence** the first translator's is (40 %). A translation is faithful when one
-translator could have written all of it.
+Three translators share the work, each with a dictionary of its own, word for word. Chance decides
+who translates a sentence: 40 % go to the first, 30 % to each of the others. The second and the
+third agree on half of the words, so word by word their choice is the most probable one there
+(60 %), while sentence by sentence the first translator's is (40 %). A translation is faithful when
+one translator could have written all of it.
 
 A row is six words, SEP, six words, EOS: 14 tokens.
 """
@@ -35,7 +35,7 @@ SEP, EOS = WORDS, WORDS + 1
 VOCABULARY = WORDS + 2
 PROMPT = LENGTH + 1  # tokens before the translation starts
 SHARES = (0.4, 0.3, 0.3)
-# the word that each translator (row) writes for each source word (column); rows 1 and 2 agree on six
+# what each translator (row) writes for each source word (column); rows 1 and 2 agree on six
 DICTIONARIES = torch.tensor(
     [
         [7, 11, 5, 1, 2, 8, 10, 4, 6, 9, 3, 0],

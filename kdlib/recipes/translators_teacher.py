@@ -1,4 +1,4 @@
-"""Train the teacher `translators_gpt` on endless sentences of `kdlib.translators` (half a minute)."""
+"""Train the teacher `translators_gpt` on sentences of `kdlib.translators` (half a minute)."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def main() -> None:
         "torch": torch.__version__.split("+")[0],
     }
     print(json.dumps(facts))
-    name = "translators_gpt.safetensors"
+    name, how = "translators_gpt.safetensors", f"--steps {args.steps} --seed {args.seed}"
     weights = {k: v.half().contiguous() for k, v in model.state_dict().items()}
     save_file(weights, FOLDER / name, metadata={"kdlib": json.dumps(facts)})
     register(
         name,
         licence="MIT",
         source="trained by this project on kdlib.translators",
-        recipe=f"python -m kdlib.recipes.translators_teacher --steps {args.steps} --seed {args.seed}",
+        recipe=f"python -m kdlib.recipes.translators_teacher {how}",
         faithful=facts["faithful"],
     )
 
