@@ -1,8 +1,8 @@
 """Unit 11: word-level against sequence-level distillation where several outputs are right.
 
 Students of one layer learn the task of `kdlib.translators` from 4,000 sentences. Within a seed
-every arm has the same sentences, initial weights, order of batches and number of updates (but for
-the controls that train three times as long).
+every arm has the same sentences, initial weights, order of batches and, within a regime, number of
+updates.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kdlib.sequence_losses import word_level_kd
 from kdlib.teachers import load_teacher, teacher_info
 from kdlib.training import fit_tokens
 
-SEEDS = range(1)
+SEEDS = range(6)
 SENTENCES, STEPS, BATCH, BEAMS = 4000, 600, 64, 5
-WIDTHS = (16, 32, 64)
+REGIMES = {"width 16": (16, 1), "width 32": (32, 1), "width 32, 3x as long": (32, 3)}
 TEST = 500
 
 
@@ -67,33 +67,32 @@ def transfer_sets(teacher: GPT, seed: int) -> dict[str, Tensor]:
     }
 
 
-# arm: whose translations, whether with the teacher's distributions, its temperature, training length
+# arm: whose translations, whether with the teacher's distributions, and its temperature
 ARMS = {
-    "data": ("data", False, 1.0, 1),
-    "data, 3x as long": ("data", False, 1.0, 3),
-    "word level": ("data", True, 1.0, 1),
-    "word level, 3x as long": ("data", True, 1.0, 3),
-    "word level, teacher at T = 1/2": ("data", True, 0.5, 1),
-    "sequence level": ("beam", False, 1.0, 1),
-    "sequence level, teacher greedy": ("greedy", False, 1.0, 1),
-    "sequence level, teacher sampled": ("sampled", False, 1.0, 1),
-    "both: word level on the beam's output": ("beam", True, 1.0, 1),
-    "data of the first translator alone": ("first", False, 1.0, 1),
+    "data": ("data", False, 1.0),
+    "word level": ("data", True, 1.0),
+    "word level, teacher at T = 1/2": ("data", True, 0.5),
+    "sequence level": ("beam", False, 1.0),
+    "sequence level, teacher greedy": ("greedy", False, 1.0),
+    "sequence level, teacher sampled": ("sampled", False, 1.0),
+    "both: word level on the beam's output": ("beam", True, 1.0),
+    "data of the first translator alone": ("first", False, 1.0),
 }
+LONG = ("data", "word level", "sequence level", "sequence level, teacher sampled")
 
 
 def run(teacher: GPT, seed: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Train every arm for one seed: width -> arm -> metric -> number."""
+    """Train every arm for one seed: regime -> arm -> metric -> number."""
     rows = transfer_sets(teacher, seed)
     with torch.no_grad():
         logits = {name: teacher(rows[name][:, :-1]) for name in ("data", "beam")}
     mask = (torch.arange(1, 14) >= task.PROMPT).expand(BATCH, -1)
     found: dict[str, dict] = {}
-    for width in WIDTHS:
+    for regime, (width, longer) in REGIMES.items():
         config = GPTConfig(task.VOCABULARY, width, layers=1, heads=2, context=16)
-        found[f"width {width}"] = {}
-        for arm, (which, soft, temperature, longer) in ARMS.items():
-            if longer > 1 and width != 32:
+        found[regime] = {}
+        for arm, (which, soft, temperature) in ARMS.items():
+            if longer > 1 and arm not in LONG:
                 continue
 
             def loss(model, batch, which=which, soft=soft, temperature=temperature):
@@ -111,7 +110,7 @@ def run(teacher: GPT, seed: int) -> dict[str, dict[str, dict[str, float]]]:
                 seed=seed,
                 progress=False,
             )
-            found[f"width {width}"][arm] = measure(model)
+            found[regime][arm] = measure(model)
     return found
 
 

@@ -158,7 +158,9 @@ def fit_tokens(
     if steps < 1 or lr <= 0:
         raise ValueError(f"steps must be at least 1 and lr positive, got {steps} and {lr}")
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr, betas=(0.9, 0.98), weight_decay=1e-2, fused=True
+    )
     warm = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
