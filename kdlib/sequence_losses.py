@@ -10,6 +10,8 @@ Notation as in `kdlib.divergences`: p the teacher, a constant; q the student; al
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,7 @@ __all__ = [
     "jsd",
     "mask_until_eos",
     "reverse_kl",
+    "sequence_level_kd",
     "sequence_nll",
     "shift_and_mask",
     "skew_kl",
@@ -136,6 +139,40 @@ def sequence_nll(
     logits, y = valid_rows(mask, ("student_logits", student_logits), ("targets", targets))
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     return _mean(F.cross_entropy(logits, y, reduction="none"), denominator)
+
+
+@reference("11.sequence_level_kd")
+def sequence_level_kd(
+    student: Callable[[Tensor], Tensor], prompts: Tensor, outputs: Tensor, eos: int
+) -> Tensor:
+    """Sequence-level distillation: NLL of what the teacher wrote, given the prompt.
+
+    L = - 1/N sum_{t valid} log q(y_t | x, y_<t),   y = teacher's output
+
+    Kim and Rush 2016, arXiv 1606.07947, section 3.2: the teacher's distribution over whole
+    sequences is replaced by its beam search's result. Valid are the tokens of the output up to its
+    first EOS and that EOS itself: a student that is not taught to stop never does.
+
+    Args:
+        student: `(B, T)` ids -> `(B, T, V)` logits of the token after each.
+        prompts: `(B, P)`, all of one length.
+        outputs: `(B, N)`, filled with `eos` after the first one.
+        eos: the token that ends an output, and fills it.
+
+    Returns:
+        A scalar in nats per token.
+
+    Raises:
+        ValueError: not the same number of prompts and outputs, or none, or one of them is empty.
+    """
+    if len(prompts) != len(outputs) or 0 in (*prompts.shape, *outputs.shape):
+        raise ValueError(
+            "prompts and outputs must be (B, P) and (B, N) with P, N >= 1, "
+            f"got {tuple(prompts.shape)} and {tuple(outputs.shape)}"
+        )
+    rows = torch.cat([prompts, outputs], dim=1)
+    logits = student(rows[:, :-1])[:, prompts.shape[1] - 1 :]  # (B, N, V)
+    return sequence_nll(logits, outputs, mask_until_eos(outputs, eos))
 
 
 def _pair(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.checks.seal import reference
 from kdlib.errors import require_finite, require_targets
 
-__all__ = ["History", "fit", "fit_tokens"]
+__all__ = ["History", "accumulation_step", "fit", "fit_tokens"]
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -183,6 +184,47 @@ def fit_tokens(
         schedule.step()
     model.eval()
     return history
+
+
+@reference("11.accumulation_step")
+def accumulation_step(
+    model: nn.Module,
+    micro_batches: Sequence[tuple[Tensor, Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+) -> float:
+    """Make one update from several micro-batches, the same as from one large batch.
+
+    L = 1/N sum_k sum_{t valid in k} - log q(y_t | y_<t),   N = valid tokens of all micro-batches
+
+    The mean of the micro-batches' means is another number whenever they hold different numbers of
+    valid tokens.
+
+    Args:
+        model: `(B, T) -> (B, T, V)`.
+        micro_batches: (inputs, targets, mask), each `(B, T)`; B and T may differ between them.
+        optimizer: of the model's parameters; gradients are cleared first.
+
+    Returns:
+        The loss before the update, in nats per token.
+
+    Raises:
+        ValueError: no micro-batch, or none with a valid token.
+    """
+    from kdlib.sequence_losses import sequence_nll
+
+    count = sum(int(mask.sum()) for _, _, mask in micro_batches)
+    if count == 0:
+        raise ValueError("micro_batches must hold at least one valid token, got none")
+    optimizer.zero_grad()
+    total = 0.0
+    for inputs, targets, mask in micro_batches:
+        if not bool(mask.any()):
+            continue
+        loss = sequence_nll(model(inputs), targets, mask, denominator=count)
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    return total
 
 
 def _default_loss(temperature: float, alpha: float, label_smoothing: float) -> Loss:
