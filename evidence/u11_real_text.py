@@ -26,7 +26,7 @@ from kdlib.text import austen, decode, windows
 from kdlib.training import fit_tokens
 
 SEEDS = range(5)
-STEPS, ROWS, LENGTH, PROMPT, START = 300, 512, 128, 16, 1_000_000
+STEPS, ROWS, LENGTH, PROMPT, START = 250, 512, 128, 16, 1_000_000
 STUDENT = GPTConfig(width=64, layers=2, heads=4, context=256)
 LITTLE, MUCH = "64 KB of text", "3.8 MB of text"
 

@@ -20,9 +20,8 @@ from kdlib.sequence_losses import word_level_kd
 from kdlib.teachers import load_teacher, teacher_info
 from kdlib.training import fit_tokens
 
-SEEDS = range(6)
+SEEDS = range(5)
 SENTENCES, STEPS, BATCH, BEAMS = 4000, 600, 64, 5
-REGIMES = {"width 16": (16, 1), "width 32": (32, 1), "width 32, 3x as long": (32, 3)}
 TEST = 500
 
 
@@ -78,7 +77,13 @@ ARMS = {
     "both: word level on the beam's output": ("beam", True, 1.0),
     "data of the first translator alone": ("first", False, 1.0),
 }
-LONG = ("data", "word level", "sequence level", "sequence level, teacher sampled")
+FEW = ("data", "word level", "sequence level", "sequence level, teacher sampled")
+LONG = ("word level", "sequence level")
+REGIMES = {  # width, times as long, arms
+    "width 16": (16, 1, FEW),
+    "width 32": (32, 1, tuple(ARMS)),
+    "width 32, 3x as long": (32, 3, LONG),
+}
 
 
 def run(teacher: GPT, seed: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -88,11 +93,11 @@ def run(teacher: GPT, seed: int) -> dict[str, dict[str, dict[str, float]]]:
         logits = {name: teacher(rows[name][:, :-1]) for name in ("data", "beam")}
     mask = (torch.arange(1, 14) >= task.PROMPT).expand(BATCH, -1)
     found: dict[str, dict] = {}
-    for regime, (width, longer) in REGIMES.items():
+    for regime, (width, longer, members) in REGIMES.items():
         config = GPTConfig(task.VOCABULARY, width, layers=1, heads=2, context=16)
         found[regime] = {}
         for arm, (which, soft, temperature) in ARMS.items():
-            if longer > 1 and arm not in LONG:
+            if arm not in members:
                 continue
 
             def loss(model, batch, which=which, soft=soft, temperature=temperature):
