@@ -60,6 +60,12 @@ def _prompt_too(student, prompts, outputs, eos):
     return nats[mask].mean()
 
 
+def _all_but_eos(student, prompts, outputs, eos):
+    rows = torch.cat([prompts, outputs], dim=1)
+    logits = student(rows[:, :-1]).flatten(0, 1)
+    return F.cross_entropy(logits, rows[:, 1:].flatten(), ignore_index=eos)
+
+
 def _without_prompt(student, prompts, outputs, rows):
     start = prompts[:, -1:]
     return student(torch.cat([start, outputs[:, :-1]], dim=1))
@@ -107,6 +113,13 @@ SEQUENCE_LEVEL_KD = Exercise(
             _prompt_too,
             "The prompt's own tokens are in your mean. Teacher and student are given the prompt; "
             "only what the teacher wrote is to be learned.",
+        ),
+        Mistake(
+            "the prompt counts, and EOS does not",
+            _all_but_eos,
+            "You count everything that is not EOS. The prompt is to be read, not learned, and the "
+            "first EOS of an output is to be learned: it is how the student stops.",
+            "huggingface/trl #6357",
         ),
         Mistake(
             "no shift",

@@ -108,6 +108,25 @@ SHIFT_AND_MASK = Exercise(
             "huggingface/trl #6357",
         ),
         Mistake(
+            "the mask compares with the padding token, and the prompt counts",
+            _shift(
+                real=lambda position, lengths, targets: targets != EOS,
+                output=lambda position, prompts: position > 0,
+            ),
+            "Your mask drops every EOS, not only the padding, because both are the same token; and "
+            "it takes no notice of the prompts. Both ends of what counts follow from lengths.",
+            "huggingface/trl #6357",
+        ),
+        Mistake(
+            "the mask is not shifted",
+            _shift(
+                real=lambda position, lengths, targets: position - 1 < lengths[:, None],
+                output=lambda position, prompts: position - 1 >= prompts[:, None],
+            ),
+            "Your mask belongs to the *inputs*. A loss belongs to a target, which stands one place "
+            "further on: shift the mask as you shift the targets.",
+        ),
+        Mistake(
             "the first padding counts",
             _shift(real=lambda position, lengths, targets: position - 1 < lengths[:, None]),
             "In each short row one token too many counts. Your mask asks whether the *input* at "

@@ -51,7 +51,7 @@ def _over_vocabulary(student_logits, teacher_logits, mask, temperature=1.0):
 
 
 def _padding_changes_nothing(evidence: Evidence) -> str | None:
-    plain, padded = evidence.value("plain"), evidence.value("more padding")
+    plain, padded = evidence.value("as they are"), evidence.value("more padding")
     if torch.allclose(plain, padded, rtol=1e-9):
         return None
     return (
@@ -100,6 +100,7 @@ WORD_LEVEL_KD = Exercise(
                 "the temperature": 3.0,
             },
         ),
+        Probe("as they are", "3 rows of 6, 2 and 4 valid tokens", pair()),
         Probe("more padding", "the same rows, padded further", _padded),
         Probe(
             "minus infinity",
@@ -113,7 +114,12 @@ WORD_LEVEL_KD = Exercise(
         matches("the value", 1.5, "plain", "warm"),
         gradients("the gradient", 1.0, "plain", "warm", arguments=("student_logits",)),
         gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_logits",)),
-        law("padding changes nothing", 0.5, ("plain", "more padding"), _padding_changes_nothing),
+        law(
+            "padding changes nothing",
+            0.5,
+            ("as they are", "more padding"),
+            _padding_changes_nothing,
+        ),
         matches("what is masked may be anything", 0.25, "minus infinity"),
         gradients("nor does it reach the gradient", 0.25, "minus infinity"),
         rejects("a batch without a valid token is refused", 0.25, "nothing"),
