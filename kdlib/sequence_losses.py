@@ -122,7 +122,7 @@ def sequence_nll(
     L = - 1/N sum_{t valid} log q(y_t | y_<t)
 
     With targets that the teacher wrote this is sequence-level distillation (Kim and Rush 2016,
-    arXiv 1606.07947, section 3.2); with those of the data it is ordinary training.
+    arXiv 1606.07947); with those of the data it is ordinary training.
 
     Args:
         student_logits: `(B, T, V)`, already those that predict the targets.
@@ -149,7 +149,7 @@ def sequence_level_kd(
 
     L = - 1/N sum_{t valid} log q(y_t | x, y_<t),   y = teacher's output
 
-    Kim and Rush 2016, arXiv 1606.07947, section 3.2: the teacher's distribution over whole
+    Kim and Rush 2016, arXiv 1606.07947: the teacher's distribution over whole
     sequences is replaced by its beam search's result. Valid are the tokens of the output up to its
     first EOS and that EOS itself: a student that is not taught to stop never does.
 
@@ -193,7 +193,7 @@ def word_level_kd(
 
     L = T^2 / N sum_{t valid} KL(p_t^T || q_t^T)
 
-    Kim and Rush 2016, arXiv 1606.07947, section 3.1, write it as a cross-entropy at T = 1; the
+    Kim and Rush 2016, arXiv 1606.07947, write it as a cross-entropy at T = 1; the
     difference is the teacher's entropy, which has no gradient. T^2 as in `kdlib.losses.kd_loss`.
 
     Args:

@@ -67,8 +67,8 @@ print(batch.ids)
 print("lengths:", batch.lengths.tolist(), " EOS =", EOS)
 
 # %% [markdown]
-# Here, as in many released models, **the padding is the EOS token**. The tensor alone does not say which
-# 256 ends a text and which one fills a gap. The lengths do.
+# Here, as in SmolLM2-Instruct and many others, **the padding is the EOS token**. The tensor alone does
+# not say which 256 ends a text and which one fills a gap. The lengths do.
 #
 # ### Your turn
 # {{11.shift_and_mask}}
@@ -197,7 +197,7 @@ plt.show()
 # ## 11.3 Word-level distillation
 #
 # At every position the teacher has a whole distribution over the next token, and the student can be
-# asked for the same. Kim and Rush ([arXiv 1606.07947](https://arxiv.org/abs/1606.07947), section 3.1)
+# asked for the same. Kim and Rush ([arXiv 1606.07947](https://arxiv.org/abs/1606.07947))
 # call this **word-level** distillation:
 #
 # $$L = \frac{T^2}{N} \sum_{t\ \mathrm{valid}} \mathrm{KL}\big(p_t^T \,\|\, q_t^T\big), \qquad
@@ -436,8 +436,8 @@ for temperature in (0.0, 0.5, 1.0, 1.5):
 #
 # Word-level distillation teaches the student what the teacher thinks of every next word *of the
 # reference*. Kim and Rush's other idea is to distil the distribution over whole sequences. There are
-# too many to sum over, so they put the teacher's beam search result $\hat y$ in their place (section
-# 3.2), and what is left is ordinary training on another text:
+# too many to sum over, so they put the teacher's beam search result $\hat y$ in their place, and
+# what is left is ordinary training on another text:
 #
 # $$L = -\frac{1}{N} \sum_{t\ \mathrm{valid}} \log q(\hat y_t \mid x, \hat y_{<t})$$
 #
@@ -545,6 +545,7 @@ def lesson(student: GPT, rows: Tensor, sequences: bool) -> Tensor:
     return word_level_kd(logits, office_logits[rows], counts)
 
 
+# %%
 def taught(seed: int, sequences: bool) -> GPT:
     student = seeded(seed, GPT, GPTConfig(task.VOCABULARY, 32, layers=1, heads=2, context=16))
     fit_tokens(

@@ -94,6 +94,7 @@ SHIFT_AND_MASK = Exercise(
             "Your targets are the inputs: the model is asked to repeat the token that it has just "
             "read, learns to in no time, and the loss looks wonderful. Which token should the "
             "logits at position t predict?",
+            "modelscope/ms-swift #8436",
         ),
         Mistake(
             "shifted the wrong way",

@@ -130,7 +130,7 @@ WORD_LEVEL_KD = Exercise(
             _kd(lambda kl, mask: kl.mean()),
             "Your mean runs over the padding too. The loss depends on how long the longest row of "
             "the batch is, and the student is trained on places that no text stands at.",
-            "peremartra/optipfair #34",
+            "huggingface/trl before #2058, and peremartra/optipfair #34",
         ),
         Mistake(
             "divided by all places",
