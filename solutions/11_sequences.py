@@ -175,10 +175,10 @@ for name, z in {
     print(f"{name:16s} {bits:.1f} bits per byte")
 
 # %% [markdown]
-# The average hides where the bits go. Look at one sentence, byte by byte:
+# The average hides where the bits go. Look at one held-out sentence, byte by byte:
 
 # %%
-sentence = "It is a truth universally acknowledged, that a single man"
+sentence = "Nothing ever fatigues me but doing what I do not like."
 ids = encode(sentence)
 with torch.no_grad():
     log_q = teacher(ids[None, :-1])[0].log_softmax(-1)
@@ -186,12 +186,13 @@ bits = -log_q.gather(-1, ids[1:, None])[:, 0] / math.log(2)
 _, ax = plots.figure(height=2.6)
 ax.bar(range(1, len(ids)), bits, color=plots.BLUE)
 ax.set_xticks(range(len(ids)), list(sentence), fontsize=7)
+ax.set_xlabel("byte")
 ax.set_ylabel("bits for this byte")
 plt.show()
 
 # %% [markdown]
 # *Figure: what each byte costs the teacher. The beginnings of words are expensive and their ends nearly
-# free: there is little left to choose after "universal".*
+# free: after "Not" there is "hing", after "fati" there is "gue".*
 
 # %% [markdown]
 # ## 11.3 Word-level distillation
