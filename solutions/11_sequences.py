@@ -637,7 +637,7 @@ plt.show()
 #
 # A novel is not a translation: after "My dear" there is no right answer, and no mode worth writing
 # down. The second stored run teaches a student of 0.1 million parameters the bytes of Austen's novels,
-# from 64 KB of text and from all 3.8 MB.
+# from 16 KB of text and from all 3.8 MB.
 
 # %%
 real = evidence.load("u11_real_text")

@@ -318,6 +318,6 @@ def test_the_stored_claims():
         low = arms["sequence level"]["greedy_difference"][1]
         assert low > 0, regime
         assert arms["sequence level"]["nll_difference"][1] > 0, "and the price is paid"
-    text_found = evidence.load("u11_real_text")["results"]["64 KB of text"]
+    text_found = evidence.load("u11_real_text")["results"]["16 KB of text"]
     assert text_found["word level"]["bits_difference"][2] < 0
     assert math.isfinite(evidence.load("u11_real_text")["teacher"])
