@@ -64,18 +64,20 @@ def train(
     seed: int, draw: Callable, loss: Callable, teacher: GPT, held_out: Tensor, steps: int = STEPS
 ) -> dict[str, float]:
     """Train one student; held-out bits per byte at the end, at the best moment, and the rest."""
-    model, seen, step = seeded(seed, GPT, STUDENT), [], 0
+    model, seen, step, aside = seeded(seed, GPT, STUDENT), [], 0, 0.0
 
     def watched(model, batch):
-        nonlocal step
+        nonlocal step, aside
         if step % (steps // 5) == 0 and step:
+            pause = time.process_time()
             seen.append(text_bits_per_byte(model, held_out, LENGTH, 64))
+            aside += time.process_time() - pause
         step += 1
         return loss(model, batch)
 
     start = time.process_time()
     fit_tokens(model, draw, watched, steps=steps, seed=seed, progress=False)
-    seconds = time.process_time() - start
+    seconds = time.process_time() - start - aside
     seen.append(text_bits_per_byte(model, held_out, LENGTH, 64))
     return {
         "bits": text_bits_per_byte(model, held_out, LENGTH, 512),
