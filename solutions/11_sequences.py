@@ -555,6 +555,7 @@ def taught(seed: int, sequences: bool) -> GPT:
         lambda model, rows: lesson(model, rows, sequences),
         steps=STEPS,
         seed=seed,
+        progress=False,
     )
     return student
 
