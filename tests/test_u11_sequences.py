@@ -313,11 +313,16 @@ def test_bad_input_is_named(call, words):
 
 
 def test_the_stored_claims():
-    found = evidence.load("u11_sequence_level")["results"]
-    for regime, arms in found.items():
-        low = arms["sequence level"]["greedy_difference"][1]
-        assert low > 0, regime
+    stored = evidence.load("u11_sequence_level")
+    found = stored["results"]
+    for regime in ("width 16", "width 32"):
+        assert found[regime]["sequence level"]["greedy_difference"][1] > 0, regime
+        low, high = found[regime]["sequence level, teacher sampled"]["greedy_difference"][1:]
+        assert low < 0 < high, "sampling the teacher brings nothing"
+    for arms in found.values():
         assert arms["sequence level"]["nll_difference"][1] > 0, "and the price is paid"
+    longer, teacher = found["width 32, 3x as long"], stored["teacher"]["greedy"]
+    assert max(longer["word level"]["greedy"]) < teacher < min(longer["sequence level"]["greedy"])
     text_found = evidence.load("u11_real_text")["results"]["16 KB of text"]
     assert text_found["word level"]["bits_difference"][2] < 0
     assert math.isfinite(evidence.load("u11_real_text")["teacher"])
