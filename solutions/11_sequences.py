@@ -117,9 +117,9 @@ print("as many EOS among them as rows:", (targets[mask] == EOS).sum().item() == 
 # ## 11.2 Bits per byte
 #
 # How good is a language model? Its loss is in nats per *token*, and a token is whatever the tokenizer
-# says. The same text is 100 bytes, or 38 tokens of a larger vocabulary; a loss of 1.2 in the first is
-# excellent and in the second would be a miracle. What can be compared is the length of the code that
-# a model would need to send the text, for each byte of it:
+# says. A text of 100 bytes may be 33 tokens of a larger vocabulary. This teacher's loss is about 1.2 nats
+# for each of the 100; the same 1.2 for each of the 33 would be a miracle. What can be compared is the
+# length of the code that a model would need to send the text, for each byte of it:
 #
 # $$\mathrm{BPB} = \frac{\sum_{t\ \mathrm{valid}} -\log_2 q(y_t \mid y_{<t})}{\sum_{t\ \mathrm{valid}} \mathrm{bytes}(y_t)}$$
 #
