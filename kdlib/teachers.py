@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from torch import nn
 
 from kdlib.assets import manifest, verified
+from kdlib.gpt import GPT, GPTConfig
 from kdlib.models import FashionTeacher
 
 __all__ = ["load_teacher", "teacher_info"]
 
-_FILES = {"fashion_cnn": ("fashion_cnn.safetensors", FashionTeacher)}
+_FILES: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "fashion_cnn": ("fashion_cnn.safetensors", FashionTeacher),
+    "austen_gpt": (
+        "austen_gpt.safetensors",
+        lambda: GPT(GPTConfig(width=192, layers=4, heads=6, context=256)),
+    ),
+    "translators_gpt": (
+        "translators_gpt.safetensors",
+        lambda: GPT(GPTConfig(vocabulary=14, width=64, layers=2, heads=4, context=16)),
+    ),
+}
 
 
 def load_teacher(name: str = "fashion_cnn") -> nn.Module:
     """Load a shipped teacher in eval mode, its parameters without gradient.
 
     Args:
-        name: "fashion_cnn" (Fashion-MNIST at 14x14, see `teacher_info`).
+        name: "fashion_cnn" (Fashion-MNIST at 14x14), "austen_gpt" (the bytes of six novels) or
+            "translators_gpt" (`kdlib.translators`); see `teacher_info`.
 
     Returns:
-        `(B, 1, 14, 14) -> (B, 10)`, float32.
+        `(B, 1, 14, 14) -> (B, 10)`, or a `kdlib.gpt.GPT`, `(B, T) -> (B, T, V)`; float32.
 
     Raises:
         ValueError: there is no such teacher, or its file is damaged.
@@ -38,7 +51,7 @@ def load_teacher(name: str = "fashion_cnn") -> nn.Module:
 
 
 def teacher_info(name: str = "fashion_cnn") -> dict:
-    """Say what a teacher is: its recipe, seed, test accuracy and what it was trained on."""
+    """Say what a teacher is: its recipe, seed, quality and what it was trained on."""
     from safetensors import safe_open
 
     file, _ = _lookup(name)
@@ -47,7 +60,7 @@ def teacher_info(name: str = "fashion_cnn") -> dict:
     return {**facts, "bytes": manifest()[file]["bytes"]}
 
 
-def _lookup(name: str) -> tuple[str, type[nn.Module]]:
+def _lookup(name: str) -> tuple[str, Callable[[], nn.Module]]:
     if name not in _FILES:
         raise ValueError(f"no teacher {name!r}; there are {sorted(_FILES)}")
     return _FILES[name]

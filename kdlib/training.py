@@ -1,20 +1,22 @@
-"""One short training loop for every vision experiment, the same for all arms."""
+"""One short training loop for every experiment on images, the same for all arms."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.checks.seal import reference
 from kdlib.errors import require_finite, require_targets
 
-__all__ = ["History", "fit"]
+__all__ = ["History", "accumulation_step", "fit", "fit_tokens"]
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -122,6 +124,107 @@ def fit(
         schedule.step()
     model.eval()
     return history
+
+
+def fit_tokens(
+    model: nn.Module,
+    draw: Callable[[torch.Generator], Any],
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    *,
+    steps: int,
+    lr: float = 3e-3,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> History:
+    """Train a language model for a fixed number of steps: AdamW, warm-up and cosine, clipping.
+
+    Two runs with the same seed draw the same batches in the same order.
+
+    Args:
+        model: trained in place, in eval mode afterwards.
+        draw: gives the next batch, from a generator that depends on `seed` alone.
+        loss_fn: `loss_fn(model, batch)` -> scalar; it runs the student, and the teacher if any.
+        steps: updates; the budget.
+        lr: the schedule's peak, reached after a tenth of the steps; it ends at a tenth of it.
+        seed: of the batches.
+        progress: a bar; by default in a notebook or terminal only.
+
+    Returns:
+        The losses.
+
+    Raises:
+        ValueError: `steps` < 1 or `lr` <= 0.
+        FloatingPointError: the loss is NaN or infinite; says at which step.
+    """
+    if steps < 1 or lr <= 0:
+        raise ValueError(f"steps must be at least 1 and lr positive, got {steps} and {lr}")
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr, betas=(0.9, 0.98), weight_decay=1e-2, fused=True
+    )
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda i: min(1.0, (i + 1) / warm) * (0.55 + 0.45 * math.cos(math.pi * i / steps)),
+    )
+    history = History()
+    model.train()
+    for step in _bar(range(steps), progress):
+        loss = loss_fn(model, draw(generator))
+        history.losses.append(loss.item())
+        if not math.isfinite(history.losses[-1]):
+            raise FloatingPointError(
+                f"the loss is {history.losses[-1]} at step {step}; "
+                f"lower lr (now {lr:g}) or look at the loss"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    model.eval()
+    return history
+
+
+@reference("11.accumulation_step")
+def accumulation_step(
+    model: nn.Module,
+    micro_batches: Sequence[tuple[Tensor, Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+) -> float:
+    """Make one update from several micro-batches, the same as from one large batch.
+
+    L = 1/N sum_k sum_{t valid in k} - log q(y_t | y_<t),   N = valid tokens of all micro-batches
+
+    The mean of the micro-batches' means is another number whenever they hold different numbers of
+    valid tokens.
+
+    Args:
+        model: `(B, T) -> (B, T, V)`.
+        micro_batches: (inputs, targets, mask), each `(B, T)`; B and T may differ between them.
+        optimizer: of the model's parameters; gradients are cleared first.
+
+    Returns:
+        The loss before the update, in nats per token.
+
+    Raises:
+        ValueError: no micro-batch, or none with a valid token.
+    """
+    from kdlib.sequence_losses import sequence_nll
+
+    count = sum(int(mask.sum()) for _, _, mask in micro_batches)
+    if count == 0:
+        raise ValueError("micro_batches must hold at least one valid token, got none")
+    optimizer.zero_grad()
+    total = 0.0
+    for inputs, targets, mask in micro_batches:
+        if not bool(mask.any()):
+            continue
+        loss = sequence_nll(model(inputs), targets, mask, denominator=count)
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    return total
 
 
 def _default_loss(temperature: float, alpha: float, label_smoothing: float) -> Loss:
