@@ -56,8 +56,7 @@ def run(level: float, seed: int) -> tuple[dict[str, dict[str, float]], dict[str,
         "right_answer": 100 * right.double().mean().item(),
         "right_steps": 100 * steps.double().mean().item(),
         "right_answer_wrong_steps": 100 * (right & ~steps).sum().item() / int(right.sum()),
-        "problems_left_out": 100
-        * (~right.view(PROBLEMS, DRAWS).any(1)).double().mean().item(),
+        "problems_left_out": 100 * (~right.view(PROBLEMS, DRAWS).any(1)).double().mean().item(),
         "kept_by_rejection_sampling": len(arms["right answer, 2 different for each problem"]),
     }
     return found, traces

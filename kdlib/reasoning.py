@@ -172,7 +172,12 @@ def exact_answer(model: GPT, n: int = 500, temperature: float = 0.0, seed: int =
     """Share of `n` fresh problems whose answer a model gets right; T = 0 is greedy."""
     generator = torch.Generator().manual_seed(seed)
     given = problems(n, generator)
-    return right_answers(play(model, given.prompts, temperature, generator), given).float().mean().item()
+    return (
+        right_answers(play(model, given.prompts, temperature, generator), given)
+        .float()
+        .mean()
+        .item()
+    )
 
 
 def right_steps(rows: Tensor, given: Problems) -> Tensor:
