@@ -3,6 +3,8 @@
 Every seed trains teachers of its own, stopped when 30, 50 or 95 % of their sampled answers are
 right. A teacher solves 1,000 problems four times; students learn from its traces for equal numbers
 of updates. Filtering leaves fewer traces, so there is a control with as few unfiltered ones.
+Two ways of rejection sampling: the first two different right traces of each problem, and the most
+frequent right trace of each. The erring teacher, where the spread is widest, has twice the seeds.
 """
 
 from __future__ import annotations
@@ -15,21 +17,22 @@ from kdlib.evidence import against, headline, store
 from kdlib.gpt import GPT
 from kdlib.recipes.shell_teacher import PROMPT, fit_student, train_until
 
-SEEDS = range(6)
-PROBLEMS, DRAWS, KEEP = 1000, 4, 2
+PROBLEMS, DRAWS = 1000, 4
 LEVELS = {"weak teacher": 0.3, "erring teacher": 0.5, "near-perfect teacher": 0.95}
+SEEDS = {"weak teacher": 6, "erring teacher": 12, "near-perfect teacher": 6}
 TEST = 1000
 
 
-def rejection_sampled(rows: torch.Tensor, given: game.Problems) -> torch.Tensor:
-    """Keep at most KEEP different right traces of each problem."""
+def rejection_sampled(
+    rows: torch.Tensor, given: game.Problems, keep: int, by_frequency: bool = False
+) -> torch.Tensor:
+    """Keep at most `keep` different right traces of each problem, the first or most frequent."""
     texts = game.completions(rows, PROMPT)
     traces = [texts[i : i + DRAWS] for i in range(0, len(texts), DRAWS)]
+    offered = [sorted(t, key=t.count, reverse=True) for t in traces] if by_frequency else traces
     answers = given.answers[::DRAWS].tolist()
-    kept = []
-    for problem, trace in game.rejection_sample(traces, answers, game.verify, KEEP):
-        kept.append(problem * DRAWS + traces[problem].index(trace))
-    return rows[kept]
+    kept = game.rejection_sample(offered, answers, game.verify, keep)
+    return rows[[i * DRAWS + traces[i].index(trace) for i, trace in kept]]
 
 
 def run(level: float, seed: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
@@ -45,7 +48,8 @@ def run(level: float, seed: int) -> tuple[dict[str, dict[str, float]], dict[str,
         "all traces": rows,
         "as few traces, unfiltered": rows[few],
         "right answer": rows[right],
-        "right answer, 2 different for each problem": rejection_sampled(rows, given),
+        "right answer, 2 different for each problem": rejection_sampled(rows, given, 2),
+        "right answer, the most frequent for each problem": rejection_sampled(rows, given, 1, True),
         "every step right": rows[steps],
     }
     found = {"the teacher itself": {"accuracy": 100 * game.exact_answer(teacher, TEST)}}
@@ -67,18 +71,17 @@ def main() -> None:
     torch.set_num_threads(1)
     results, traces = {}, {}
     for name, level in LEVELS.items():
-        runs = [run(level, seed) for seed in tqdm(SEEDS, unit="seed", desc=name)]
+        runs = [run(level, seed) for seed in tqdm(range(SEEDS[name]), desc=name)]
         results[name] = against([found for found, _ in runs], "all traces", digits=2)
         traces[name] = {k: [round(t[k], 2) for _, t in runs] for k in runs[0][1]}
         for arm, e in results[name].items():
             print(name, "|", arm, e["accuracy"], e.get("accuracy_difference"))
         print(name, traces[name])
-    over = f"{len(SEEDS)} teachers"
     store(
         "u13_verified_traces",
         {
             "claim": "greedy accuracy (percent) against students of all traces",
-            "seeds": list(SEEDS),
+            "seeds": SEEDS,
             "levels": LEVELS,
             "problems": PROBLEMS,
             "draws": DRAWS,
@@ -91,7 +94,7 @@ def main() -> None:
                 f"Keeping traces with the right answer: {name}",
                 results[name]["right answer"]["accuracy_difference"],
                 "points",
-                over,
+                f"{SEEDS[name]} teachers",
             )
             for name in LEVELS
         ]
@@ -100,7 +103,7 @@ def main() -> None:
                 "Keeping traces with every step right: weak teacher",
                 results["weak teacher"]["every step right"]["accuracy_difference"],
                 "points",
-                over,
+                f"{SEEDS['weak teacher']} teachers",
             )
         ],
     )

@@ -86,12 +86,14 @@ class TestTheGame:
 
 
 class TestVerify:
+    @settings(deadline=None)
     @given(st.integers(-(10**20), 10**20), st.text(alphabet="0123456789 #ab,.", max_size=20))
     def test_reads_a_number_however_it_is_written(self, answer, before):
         for written in (f"{answer}", f"{answer:,}", f" {answer}.", f"{answer}.00", f"{answer}.0."):
             assert game.verify(f"{before}#{written}", answer)
             assert not game.verify(f"{before}#{written}", answer + 1)
 
+    @settings(deadline=None)
     @given(st.text(max_size=30))
     def test_never_raises_and_needs_a_mark(self, text):
         game.verify(text, 3)
@@ -209,6 +211,7 @@ class TestPassAtK:
                 pass_at_k(bad, 1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(["a#1", "b#1", "c#2", "d#2", "#"]), max_size=8), max_size=5),
     st.integers(1, 4),
@@ -243,12 +246,13 @@ class TestEvidence:
 
     def test_filtering_helps_where_the_teacher_errs(self):
         stored = evidence.load("u13_verified_traces")
-        assert len(stored["seeds"]) >= 5
+        assert min(stored["seeds"].values()) >= 5
         results, traces = stored["results"], stored["traces"]
         perfect = results["near-perfect teacher"]["right answer"]["accuracy_difference"]
         erring = results["erring teacher"]["right answer"]["accuracy_difference"]
         assert erring[0] > perfect[0]
-        lucky = [np.mean(traces[t]["right_answer_wrong_steps"]) for t in stored["levels"]]
+        levels = sorted(stored["levels"], key=stored["levels"].get)
+        lucky = [np.mean(traces[t]["right_answer_wrong_steps"]) for t in levels]
         assert lucky == sorted(lucky, reverse=True)
 
     def test_policy_gradient_is_the_slowest_way(self):

@@ -65,7 +65,7 @@ def _collect(answer, a: Arguments) -> dict:
         "solvable problems left out": len(solvable - set(counts)),
         "most traces of one problem": max(counts.values(), default=0),
         "traces": len(pairs),
-        "pairs": " ".join(f"{i}:{t}" for i, t in pairs),
+        "list of pairs": " ".join(f"{i}:{t}" for i, t in pairs),
     }
 
 
@@ -180,7 +180,7 @@ REJECTION_SAMPLE = Exercise(
             "the first ones, in order, with their problem's number",
             0.5,
             *("plain", "one each", "plenty"),
-            keys=("pairs",),
+            keys=("list of pairs",),
         ),
         rejects("keep = 0 and lengths that differ are refused", 0.5, "keep = 0", "lengths"),
     ),
