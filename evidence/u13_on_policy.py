@@ -169,6 +169,12 @@ def main() -> None:
                 over,
             ),
             headline(
+                "SFT on verified traces of a teacher that errs against all of its traces, equal time",
+                erring["SFT on verified traces, equal time"]["accuracy_difference"],
+                "points",
+                over,
+            ),
+            headline(
                 "Policy gradient with the verifier's reward against SFT, equal time",
                 good["policy gradient"]["accuracy_difference"],
                 "points",

@@ -706,8 +706,9 @@ for arm in ("answers alone", *(a for a in stored if a.startswith("step-by-step")
 # - **Policy gradient**: the student writes, the verifier says 0 or 1 about the whole, and the student is
 #   pushed towards what did better than its other attempts at the same problem.
 #
-# Writing costs time, so SFT gets two updates for one of the others. Before you look at the figure, order
-# the three for a near-perfect teacher and for one that errs.
+# Writing costs time, so SFT gets two updates for one of the others. A control learns the teacher's
+# distributions on the *teacher's* traces. Before you look at the figure, order the three for a near-perfect
+# teacher and for one that errs.
 
 # %%
 stored = evidence.load("u13_on_policy")
@@ -738,8 +739,27 @@ for level in levels:
         print(f"  {arm:37s} {mean:5.1f} %  {gain:21s} {sampled:5.1f} %  {e['seconds']:.1f} s")
 
 # %% [markdown]
-# *Figure and table: dots are seeds, bars their mean; paired differences to SFT on all traces at equal
-# time, with 95 % intervals; processor seconds of the student's training.* EVIDENCE-3
+# *Figure and table: dots are seeds, bars their mean. The table gives greedy accuracy, its paired
+# difference to SFT on all traces at equal time with a 95 % interval, accuracy when sampled at T = 1, and the
+# processor seconds of the student's training.*
+#
+# - **On-policy against SFT: a null.** With neither teacher is there a greedy difference whose sign is sure.
+#   Unit 12 shows where learning from one's own writing pays: where an error leads to places that the
+#   training data never showed. Here every cup with every swap is in the data, so even after an error the
+#   next step is familiar.
+# - **Logits against text: look at the sampled column.** With the erring teacher, the two arms that see its
+#   distributions sample right answers more often than SFT on its samples. The control on the *teacher's*
+#   traces does so too, so the distributions help, not the student's own writing.
+# - **A verifier against a teacher's logits.** SFT on verified traces wins with the erring teacher and beats
+#   that teacher. Imitation, on-policy or not, stays near its teacher's level.
+# - **Policy gradient is slowest by far.** One bit for each attempt is a thin signal, and 64 attempts
+#   for each update are so noisy that the student gets *worse*. Four times as many, at more than twice
+#   the time, and it improves, slowly. It needs no teacher, though, and no teacher bounds it.
+#
+# One warning for your own runs. On-policy methods end a text where the *student* says EOS. In a public
+# example a base model learned from a teacher whose texts end with another token; within a few dozen steps
+# its texts grew to the limit (modelscope/ms-swift #9526). A short SFT phase first teaches both to stop in
+# the same way, as it did here.
 
 # %% [markdown]
 # ## Further reading
