@@ -169,7 +169,7 @@ def main() -> None:
                 over,
             ),
             headline(
-                "SFT on verified traces of a teacher that errs against all of its traces, equal time",
+                "SFT on an erring teacher's verified traces against all of its traces, equal time",
                 erring["SFT on verified traces, equal time"]["accuracy_difference"],
                 "points",
                 over,
