@@ -179,6 +179,8 @@ def main() -> None:
                 good["policy gradient"]["accuracy_difference"],
                 "points",
                 over,
+                paper="AIME 2024: 47.0 % by RL, 72.6 % by SFT on a teacher's traces "
+                "(2501.12948v1, table 6)",
             ),
         ],
     )

@@ -21,6 +21,7 @@ PROBLEMS, DRAWS = 1000, 4
 LEVELS = {"weak teacher": 0.3, "erring teacher": 0.5, "near-perfect teacher": 0.95}
 SEEDS = {"weak teacher": 6, "erring teacher": 12, "near-perfect teacher": 6}
 TEST = 1000
+PAPER = "GSM8K 35.9 to 49.3 % for LLaMA-7B, against SFT (2308.01825, abstract)"
 
 
 def rejection_sampled(
@@ -95,6 +96,7 @@ def main() -> None:
                 results[name]["right answer"]["accuracy_difference"],
                 "points",
                 f"{SEEDS[name]} teachers",
+                paper=PAPER if name == "erring teacher" else "",
             )
             for name in LEVELS
         ]
