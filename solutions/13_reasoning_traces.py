@@ -310,7 +310,7 @@ facts = teacher_info("shell_gpt")
 print(f"greedy {facts['accuracy']:.1%}, sampled at T = 1 {facts['accuracy_sampled']:.1%}")
 
 # %%
-N, DRAWS = scale(grade=50, cpu=500, full=1000), 8
+N, DRAWS = scale(grade=10, cpu=500, full=1000), 8
 asked = game.problems(N, torch.Generator().manual_seed(7))
 questions = asked.prompts.repeat_interleave(DRAWS, dim=0)  # (N * DRAWS, P)
 
