@@ -288,7 +288,7 @@ check("13.verify", verify)
 # %% [markdown] hints="13.verify"
 # - Which texts would a lazy student write if it knew your verifier? Try an empty one, one with all the numbers, and one that changes its mind.
 # - Split the text at the last mark, then ask whether the *whole* rest reads as one number. A pattern that has to match everything is stricter than one that is searched for.
-# - The shape: `re.fullmatch(r"\s*(-?)\$?(digits, perhaps in groups of three)(?:\.0+)?\.?\s*", rest)`, then `int(...)`.
+# - One pattern for the whole rest, in this order: space, perhaps a minus sign, perhaps a dollar sign, digits (plain, or in groups of three with commas), perhaps zeros after a point, perhaps a full stop, space. `re.fullmatch` asks whether a pattern is all there is.
 
 # %% [markdown] expect="13.verify"
 # The first two texts below are right, the other four are not.
