@@ -76,6 +76,8 @@ def _all_positions(logits: Tensor, targets: Tensor) -> Tensor:
 def _longer(evidence: Evidence) -> str | None:
     """Double what is weighed: the loss must grow by the rationale's part alone."""
     none, half, one = (float(evidence.value(p)) for p in ("label alone", "plain", "weight one"))
+    if abs(one - none) < 1e-9:
+        return f"You return {one:.4g} whatever lambda is."
     if abs((one - none) - 2 * (half - none)) > 1e-6 * max(1.0, abs(one)):
         return (
             f"For lambda = 0, 0.5 and 1 you return {none:.4g}, {half:.4g} and {one:.4g}. Each half "
@@ -115,6 +117,12 @@ STEP_BY_STEP_LOSS = Exercise(
             _one_mean,
             "You pool the tokens of both tasks and take one mean. A rationale has many times the "
             "tokens of a label, so the answer hardly counts. Each task has a mean of its own.",
+        ),
+        Mistake(
+            "all tokens in one batch",
+            lambda a, b, c, d, weight=1.0: _one_mean(a, b, c, d, 1.0 if weight >= 0 else weight),
+            "You join the two tasks and take one cross-entropy over all of their tokens: a long "
+            "rationale drowns the label, and lambda has no effect.",
         ),
         Mistake(
             "1 - lambda on the label",
