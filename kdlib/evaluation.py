@@ -26,6 +26,7 @@ __all__ = [
     "model_size",
     "nll",
     "paired_interval",
+    "pass_at_k",
     "predict",
     "predictive_kl",
     "reliability_bins",
@@ -355,3 +356,35 @@ def text_bits_per_byte(model: nn.Module, ids: Tensor, length: int = 256, rows: i
     )
     model.train(before)
     return nats / (rows * (length - 1)) / math.log(2)
+
+
+@reference("13.pass_at_k")
+def pass_at_k(correct: Tensor, k: int) -> float:
+    """Share of problems that at least one of k samples solves, estimated without bias.
+
+    pass@k = mean over problems of  1 - C(n - c, k) / C(n, k)
+           = mean over problems of  1 - prod_{i = n - c + 1}^{n} (1 - k / i)
+
+    n samples of a problem were drawn and c of them are right; the fraction is the probability that
+    k of the n, drawn without replacement, are all wrong. The product needs no large binomials.
+    Chen et al. 2021, arXiv 2107.03374, section 2.1.
+
+    Args:
+        correct: `(P, n)`, boolean: which samples of which problem are right.
+        k: 1 to n.
+
+    Raises:
+        ValueError: no problem, a tensor that is not boolean, or k outside 1..n.
+    """
+    if correct.dtype != torch.bool or correct.dim() != 2 or len(correct) == 0:
+        raise ValueError(
+            "correct must be boolean of shape (P, n) with P >= 1, "
+            f"got {correct.dtype} of shape {tuple(correct.shape)}"
+        )
+    n = correct.shape[1]
+    if not 1 <= k <= n:
+        raise ValueError(f"k must lie in 1..{n}, the samples of a problem; got {k}")
+    i = torch.arange(1, n + 1, dtype=torch.float64)
+    wrong = n - correct.sum(dim=1, keepdim=True)  # (P, 1)
+    none_right = torch.where(i > wrong, 1 - k / i, 1.0).prod(dim=1)  # zero where wrong < k
+    return (1 - none_right).mean().item()

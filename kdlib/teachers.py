@@ -23,6 +23,10 @@ _FILES: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         "translators_gpt.safetensors",
         lambda: GPT(GPTConfig(vocabulary=14, width=64, layers=2, heads=4, context=16)),
     ),
+    "shell_gpt": (
+        "shell_gpt.safetensors",
+        lambda: GPT(GPTConfig(vocabulary=12, width=32, layers=2, heads=4, context=32)),
+    ),
 }
 
 
@@ -30,8 +34,9 @@ def load_teacher(name: str = "fashion_cnn") -> nn.Module:
     """Load a shipped teacher in eval mode, its parameters without gradient.
 
     Args:
-        name: "fashion_cnn" (Fashion-MNIST at 14x14), "austen_gpt" (the bytes of six novels) or
-            "translators_gpt" (`kdlib.translators`); see `teacher_info`.
+        name: "fashion_cnn" (Fashion-MNIST at 14x14), "austen_gpt" (the bytes of six novels),
+            "translators_gpt" (`kdlib.translators`) or "shell_gpt" (`kdlib.reasoning`; it errs);
+            see `teacher_info`.
 
     Returns:
         `(B, 1, 14, 14) -> (B, 10)`, or a `kdlib.gpt.GPT`, `(B, T) -> (B, T, V)`; float32.
