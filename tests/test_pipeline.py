@@ -33,8 +33,13 @@ def noisy(function):
     import functools, sys, warnings
     from tqdm.auto import tqdm
 
+    calls = []
+
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 100:  # an experiment may call it thousands of times
+            return function(*args, **kwargs)
         warnings.warn("a warning from the student's code")
         print("a line on stderr", file=sys.stderr)
         return [function(*args, **kwargs) for _ in tqdm(range(1))][0]
