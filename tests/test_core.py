@@ -270,10 +270,9 @@ def test_evidence_is_complete_and_its_intervals_are_those_of_its_numbers():
                 assert arm["accuracy_difference"] == pytest.approx(interval, abs=0.01)
 
 
-def test_the_readme_says_what_is_stored():
+def test_the_pages_say_what_is_stored():
     from evidence import table
 
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    rows = table.rows()
-    assert len(rows) > 10
-    assert "\n".join(rows) in readme, "run python -m evidence table"
+    for path, text in table.pages().items():
+        assert len(table.rows(first_only=True)) > 10
+        assert path.read_text(encoding="utf-8") == text, "run python -m evidence table"
