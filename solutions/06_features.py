@@ -686,7 +686,7 @@ for ax, regime in zip(axes, regimes, strict=True):
         ax.plot(found, [row] * 5, "o", color=plots.BLUE, alpha=0.6)
         ax.plot(sum(found) / 5, row, "k|", ms=16)
     ax.set_yticks(range(4), ["labels alone", "distilled", "hint first", "distilled, He's weights"])
-    ax.invert_yaxis()
+    ax.set_ylim(3.5, -0.5)
     ax.set_xlabel("test accuracy (percent)")
     ax.set_title(regime.removesuffix(" without BatchNorm"))
 plt.show()

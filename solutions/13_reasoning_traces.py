@@ -224,7 +224,7 @@ for y, e in enumerate(arms.values()):
 ax.axvline(100 * blind, color=plots.BLACK, lw=0.8, ls="--")
 ax.text(100 * blind + 1, len(arms) - 1.4, "blind guess", fontsize=9)
 ax.set_yticks(range(len(arms)), arms)
-ax.invert_yaxis()
+ax.set_ylim(len(arms) - 0.5, -0.5)
 ax.set_xlim(0, 102)
 ax.set_xlabel("right answers on fresh problems (percent)")
 plt.show()
@@ -724,7 +724,7 @@ for ax, level in zip(axes, levels, strict=True):
     ax.set_yticks(range(len(names)), names)
     ax.set_title(level)
     ax.set_xlabel("right answers (percent)")
-axes[0].invert_yaxis()
+axes[0].set_ylim(len(names) - 0.5, -0.5)
 plt.show()
 
 # %%
