@@ -232,6 +232,7 @@ def reverse_kl(
     return _mean(kl_divergence(z, v, temperature), denominator)
 
 
+@reference("12.jsd")
 def jsd(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -271,6 +272,7 @@ def _skewed(a: Tensor, b: Tensor, alpha: float, denominator: float | Tensor | No
     return _mean((log_a.exp() * (log_a - log_m)).sum(-1), denominator)
 
 
+@reference("12.skew_kl")
 def skew_kl(
     student_logits: Tensor,
     teacher_logits: Tensor,

@@ -1,0 +1,219 @@
+"""Unit 12: divergences, lambda and policy gradients on a task with more than one right answer.
+
+Students of one layer learn the task of `kdlib.translators` from 4,000 sentences. Within a seed all
+arms start from the same student (400 updates of ordinary training) and take 400 more, with the same
+prompts in the same order; the controls "3x as long" cost about as much time as writing oneself.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from kdlib import sequence_losses as losses
+from kdlib import translators as task
+from kdlib.evidence import against, headline, store
+from kdlib.gpt import GPT, GPTConfig, beam_search, generate
+from kdlib.models import seeded
+from kdlib.on_policy import (
+    divergence_by_position,
+    on_policy_batch,
+    per_token_loss,
+    reverse_kl_surrogate,
+    taid_loss,
+    token_log_probs,
+)
+from kdlib.recipes.translators_teacher import translation_nll
+from kdlib.teachers import load_teacher
+from kdlib.training import fit_tokens
+
+SEEDS = range(5)
+SENTENCES, STEPS, BATCH, TEST = 4000, 400, 64, 1000
+CONFIG = GPTConfig(task.VOCABULARY, 32, layers=1, heads=2, context=16)
+BASELINE = "forward KL"
+# arm: what is minimised, lambda, training length
+ARMS = {
+    "forward KL": ("forward", 0.0, 1),
+    "reverse KL": ("reverse", 0.0, 1),
+    "JSD, beta = 0.5": ("jsd", 0.0, 1),
+    "skew KL, alpha = 0.1": ("skew", 0.0, 1),
+    "TAID, t from 0.4 to 1": ("taid", 0.0, 1),
+    "forward KL, 3x as long": ("forward", 0.0, 3),
+    "reverse KL, 3x as long": ("reverse", 0.0, 3),
+    "forward KL, lambda = 1": ("forward", 1.0, 1),
+    "reverse KL, lambda = 0.5": ("reverse", 0.5, 1),
+    "reverse KL, lambda = 1": ("reverse", 1.0, 1),
+    "per-token loss": ("token", 1.0, 1),
+    "sequence gradient": ("sequence", 1.0, 1),
+    "sequence gradient, returns of another row": ("shuffled", 1.0, 1),
+    "teacher's beam outputs (unit 11)": ("beam", 0.0, 1),
+}
+
+
+def padded(rows: Tensor) -> Tensor:
+    """Fill rows up to 14 tokens."""
+    return F.pad(rows, (0, 14 - rows.shape[1]), value=task.EOS)
+
+
+@torch.no_grad()
+def measure(model: GPT, teacher: GPT) -> dict[str, float]:
+    """Test on fresh sentences; percent, nats, and the number of translators that are in use."""
+    generator = torch.Generator().manual_seed(77)
+    prompt, fresh = task.prompts(TEST, generator), task.corpus(TEST, generator)
+    own = padded(generate(model, prompt, task.LENGTH + 1, 1.0, task.EOS, generator))
+    greedy = padded(generate(model, prompt, task.LENGTH + 1, 0.0, task.EOS))
+    could = task.faithful(own).double()
+    could = could / could.sum(1, keepdim=True).clamp_min(1)  # a row that two could have written
+    shares = could.sum(0) / could.sum()
+    per_position = {
+        "own": divergence_by_position(model, teacher, own, task.PROMPT),
+        "data": divergence_by_position(model, teacher, fresh, task.PROMPT),
+    }
+    return {
+        "sampled": 100 * task.faithful(own).any(1).double().mean().item(),
+        "greedy": 100 * task.faithful(greedy).any(1).double().mean().item(),
+        "translators": torch.special.entr(shares).sum().exp().item(),
+        "nll": translation_nll(model, fresh).item(),
+        "sequence_kl": per_position["own"].sum().item(),
+        **{f"{k} {i + 1}": x for k, v in per_position.items() for i, x in enumerate(v.tolist())},
+    }
+
+
+def train(model: GPT, teacher: GPT, data: Tensor, arm: str, seed: int) -> None:
+    """Take the updates of one arm."""
+    kind, fraction, longer = ARMS[arm]
+    generator = torch.Generator().manual_seed(9000 + seed)
+    steps, done = STEPS * longer, 0
+
+    def loss(student: GPT, batch: Tensor) -> Tensor:
+        nonlocal done
+        done += 1
+        if kind == "beam":
+            return translation_nll(student, data[batch])
+        rows, mask = on_policy_batch(
+            student, data[batch], task.PROMPT, fraction, task.EOS, generator
+        )
+        with torch.no_grad():
+            v = teacher(rows[:, :-1])
+        z = student(rows[:, :-1])
+        if kind in ("token", "sequence", "shuffled"):
+            log_q, log_p = (token_log_probs(x, rows[:, 1:]) for x in (z, v))
+            if kind == "token":
+                return per_token_loss(log_q, log_p, mask)
+            if kind == "shuffled":
+                return shuffled_returns(log_q, log_p, mask, generator)
+            return reverse_kl_surrogate(log_q, log_p, mask) / mask.sum(1).double().mean()
+        if kind == "taid":
+            return taid_loss(z, v, mask, 0.4 + 0.6 * done / steps)
+        return {
+            "forward": losses.word_level_kd,
+            "reverse": losses.reverse_kl,
+            "jsd": losses.jsd,
+            "skew": losses.skew_kl,
+        }[kind](z, v, mask)
+
+    fit_tokens(model, prompts, loss, steps=steps, lr=2e-3, seed=seed, progress=False)
+
+
+def shuffled_returns(log_q: Tensor, log_p: Tensor, mask: Tensor, generator) -> Tensor:
+    """Mark each row with what another row of the batch cost: a control."""
+    cost = ((log_q - log_p) * mask).detach()
+    to_go = cost.flip(1).cumsum(1).flip(1)[torch.randperm(len(cost), generator=generator)]
+    return (to_go * log_q * mask).sum() / mask.sum()
+
+
+def prompts(generator: torch.Generator) -> Tensor:
+    """Draw the sentences of one batch."""
+    return torch.randint(SENTENCES, (BATCH,), generator=generator)
+
+
+def run(teacher: GPT, seed: int) -> dict[str, dict[str, float]]:
+    """Train every arm for one seed: arm -> metric -> number."""
+    data = task.corpus(SENTENCES, torch.Generator().manual_seed(1000 + seed))
+    start = seeded(seed, GPT, CONFIG)
+
+    def nll(model: GPT, batch: Tensor) -> Tensor:
+        return translation_nll(model, data[batch])
+
+    fit_tokens(start, prompts, nll, steps=STEPS, seed=seed, progress=False)
+    with torch.no_grad():
+        beams = [beam_search(teacher, p, 7, 5, task.EOS)[0] for p in data[:, :7].split(1000)]
+    beam = torch.cat([padded(b) for b in beams])
+    found = {"at the start": {**measure(start, teacher), "seconds": 0.0}}
+    for arm, (kind, *_) in ARMS.items():
+        model, clock = copy.deepcopy(start), time.process_time()
+        train(model, teacher, beam if kind == "beam" else data, arm, seed)
+        seconds = time.process_time() - clock
+        found[arm] = {**measure(model, teacher), "seconds": seconds}
+    return found
+
+
+def main() -> None:
+    """Run all seeds and store raw numbers and intervals."""
+    torch.set_num_threads(1)
+    teacher = load_teacher("translators_gpt")
+    runs = [run(teacher, seed) for seed in tqdm(SEEDS, unit="seed")]
+    results = against(runs, BASELINE)
+    pairs = {
+        "sequence gradient against per-token loss": ("sequence gradient", "per-token loss"),
+        "reverse KL: lambda = 1 against 3x as long": (
+            "reverse KL, lambda = 1",
+            "reverse KL, 3x as long",
+        ),
+        "reverse KL: lambda = 1 against lambda = 0": ("reverse KL, lambda = 1", "reverse KL"),
+    }
+    compared = {
+        name: {
+            k: v
+            for k, v in against(runs, other)[arm].items()
+            if k in ("sampled_difference", "greedy_difference", "nll_difference")
+        }
+        for name, (arm, other) in pairs.items()
+    }
+    for arm, e in results.items():
+        print(f"{arm:45s}", {k: round(sum(e[k]) / len(e[k]), 2) for k in list(e)[:5]})
+    over = f"{len(runs)} seeds"
+    store(
+        "u12_directions",
+        {
+            "claim": "sampled translations that are faithful (percent), against forward KL",
+            "seeds": list(SEEDS),
+            "steps": STEPS,
+            "sentences": SENTENCES,
+            "test_sentences": TEST,
+            "teacher": measure(teacher, teacher),
+            "results": results,
+            "compared": compared,
+        },
+        headlines=[
+            headline(
+                "Faithful samples: sequence-level reverse KL gradient against the token level's, "
+                "both on-policy",
+                against(runs, "reverse KL, lambda = 1")["sequence gradient"]["sampled_difference"],
+                "points",
+                over,
+            ),
+            headline(
+                "The price of that: NLL on the translators' own text",
+                against(runs, "reverse KL, lambda = 1")["sequence gradient"]["nll_difference"],
+                "nats per token",
+                over,
+                places=2,
+            ),
+            headline(
+                "Token-level reverse KL, on-policy against off-policy at equal time: nothing here",
+                compared["reverse KL: lambda = 1 against 3x as long"]["sampled_difference"],
+                "points",
+                over,
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
