@@ -172,11 +172,12 @@ def reverse_kl_surrogate(
 ) -> Tensor:
     """A loss whose expected gradient is that of the sequence-level reverse KL.
 
-    S = 1/B sum_b sum_{t valid} log q(y_t) * G_t,   G_t = sum_{t' >= t} [log q(y_t') - log p(y_t')]
+    S = 1/B sum_b sum_{t valid} G_t log q(y_t)
+    G_t = sum_{t' >= t} [log q(y_t') - log p(y_t')],   a constant: what the rest of the row costs
 
-    G_t is a constant: what the rest of the row will cost. For y ~ q the mean of the gradient of S is
-    the gradient of KL(q || p) over whole sequences; the value of S means nothing. MiniLLM (Gu et al.
-    2023, arXiv 2306.08543, section 2.2) starts from the same gradient.
+    For y ~ q the mean of the gradient of S is the gradient of KL(q || p) over whole sequences; the
+    value of S means nothing. MiniLLM (Gu et al. 2023, arXiv 2306.08543, section 2.2) starts from
+    the same gradient.
 
     Args:
         student_log_probs: of the tokens that the student sampled, `(B, T)`.

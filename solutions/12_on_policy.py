@@ -1,0 +1,848 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 12 · On-policy distillation
+#
+# In unit 11 the student read other people's text and was told, word by word, what the teacher would
+# have said next. Then it had to write by itself, after prefixes that nobody had shown it. In
+# **on-policy** distillation the student writes first, and the teacher marks what it wrote.
+#
+# After this unit you can
+#
+# - choose among the divergences that language-model distillation uses, and say what each forgives,
+# - train a student on its own text, at the price that this has,
+# - derive the gradient of the sequence-level reverse KL and check it exactly,
+# - say what the popular per-token loss leaves out, and when that matters,
+# - measure exposure bias instead of believing in it.
+#
+# You need about 90 minutes. Notation: $p$ is the teacher, a constant; $q$ the student; $y_t$ a token
+# and $y_{<t}$ what stands before it.
+
+# %%
+import copy
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib import check, evidence, on_policy, plots, sequence_losses
+from kdlib import translators as task
+from kdlib.gpt import GPT, GPTConfig, generate
+from kdlib.models import seeded
+from kdlib.on_policy import all_sequences, divergence_by_position, table_logits, token_log_probs
+from kdlib.profile import scale
+from kdlib.recipes.translators_teacher import translation_nll
+from kdlib.sequence_losses import mask_until_eos
+from kdlib.teachers import load_teacher
+from kdlib.training import fit_tokens
+
+# %% [markdown]
+# ## 12.1 Which way is the student wrong?
+#
+# Two students can be equally far from the teacher and wrong in opposite ways: one says things that
+# the teacher never would, the other never says things that the teacher does. Unit 01 drew this for a
+# Gaussian: the forward KL covers, the reverse KL seeks a mode. Generalised knowledge distillation
+# (GKD, [arXiv 2306.13649](https://arxiv.org/abs/2306.13649)) puts both at the ends of one family:
+#
+# $$\mathrm{JSD}_\beta(p \,\|\, q) = \beta\,\mathrm{KL}(p \,\|\, m) + (1-\beta)\,\mathrm{KL}(q \,\|\, m),
+# \qquad m = \beta p + (1-\beta) q$$
+#
+# **Beta weighs the teacher.** As beta goes to 0, $\mathrm{JSD}_\beta / \beta$ tends to the forward KL; as
+# it goes to 1, $\mathrm{JSD}_\beta / (1-\beta)$ tends to the reverse one. *At* the ends the formula is
+# zero, so implementations follow a convention: beta = 0 means $\mathrm{KL}(p \| q)$, beta = 1 means
+# $\mathrm{KL}(q \| p)$.
+#
+# ### Your turn
+# {{12.jsd}}
+#
+# Write `jsd(student_logits, teacher_logits, mask, beta)`, a loss over tokens.
+#
+# - Logits are (B, T, V), `mask` (B, T) is True where a token counts. The result is a mean over the
+#   tokens that count, a scalar in nats.
+# - The two ends follow the convention; a beta outside 0..1 raises a `ValueError`.
+# - The mixture is one of probabilities, but the logits may be in the thousands: stay in log space.
+# - The teacher is a constant. In the padding its logits may be minus infinity, and that must reach
+#   neither your loss nor your gradient.
+
+
+# %% exercise="12.jsd"
+def jsd(
+    student_logits: Tensor,  # (B, T, V)
+    teacher_logits: Tensor,  # (B, T, V)
+    mask: Tensor,  # (B, T), boolean
+    beta: float = 0.5,
+) -> Tensor:
+    """Generalised Jensen-Shannon divergence, a mean over valid tokens, in nats."""
+    ### BEGIN SOLUTION
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must lie between 0 and 1, got {beta}")
+    log_q = student_logits[mask].log_softmax(-1)  # (N, V)
+    log_p = teacher_logits[mask].detach().log_softmax(-1)
+
+    def kl(log_a: Tensor, log_b: Tensor) -> Tensor:
+        return (log_a.exp() * (log_a - log_b)).sum(-1).mean()
+
+    if beta in (0, 1):
+        return kl(log_p, log_q) if beta == 0 else kl(log_q, log_p)
+    weights = torch.tensor([beta, 1 - beta], dtype=log_p.dtype).log()
+    log_m = torch.logaddexp(log_p + weights[0], log_q + weights[1])
+    return beta * kl(log_p, log_m) + (1 - beta) * kl(log_q, log_m)
+    ### END SOLUTION
+
+
+# %% check="12.jsd"
+check("12.jsd", jsd)
+
+# %% [markdown] hints="12.jsd"
+# - What does `logits[mask]` give for logits (B, T, V) and a mask (B, T)? Does it matter whether you do that first or last?
+# - The logarithm of a sum of two exponentials is one function in PyTorch. A weight becomes a term that is added to a logarithm.
+# - Select, then two log-softmaxes; a helper `kl(log_a, log_b)` is used in all three cases. The mixture has the shape `torch.logaddexp(log_p + ..., log_q + ...)`.
+
+# %% [markdown] expect="12.jsd"
+# The first two columns of numbers below agree at each end of the table, and the third shows that the
+# convention has a price.
+
+# %%
+z, v = (
+    torch.randn(4, 6, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) * 2
+    for s in (0, 1)
+)
+mask = torch.ones(4, 6, dtype=torch.bool)
+forward, reverse = jsd(z, v, mask, 0.0), jsd(z, v, mask, 1.0)
+for beta in (0.001, 0.1, 0.5, 0.9, 0.999):
+    value = jsd(z, v, mask, beta)
+    print(
+        f"beta {beta:<5}: JSD/beta {value / beta:8.3f}   JSD/(1-beta) {value / (1 - beta):8.3f}   JSD {value:.4f}"
+    )
+print(f"forward KL {forward:.3f}, reverse KL {reverse:.3f}")
+
+# %% [markdown]
+# From beta = 0.001 to beta = 0 your loss jumps by a factor of a thousand. Whoever tunes beta at a fixed
+# learning rate tunes the learning rate as well.
+#
+# **The same in TRL.** `GKDTrainer.generalized_jsd_loss(student_logits, teacher_logits, labels, beta)` of
+# Hugging Face's TRL has your orientation: beta weighs the teacher, 0 is forward, 1 is reverse, and
+# tokens labelled -100 do not count. This course's tests compare values and gradients with it at
+# beta = 0, 0.1, 0.5, 0.9 and 1, and they agree to 12 digits. It was not always so: until TRL
+# [#2204](https://github.com/huggingface/trl/pull/2204) the mixture was one of log-probabilities, and
+# until [#3043](https://github.com/huggingface/trl/pull/3043) its weights were exchanged. With the
+# default beta = 0.5 the second bug cannot be seen.
+#
+# ## 12.2 What a divergence forgives
+#
+# Let the vocabulary be two tokens, and let the teacher say *A* with probability 0.3. Below is each
+# divergence as the student's probability of *A* goes from one in a hundred million to one.
+
+
+# %%
+def two_tokens(loss, *number: float) -> tuple[Tensor, Tensor]:
+    """Give the loss for student's probabilities of A from 1e-8 to nearly 1."""
+    logit = torch.linspace(-18.4, 9, 240, dtype=torch.float64)
+    z = torch.stack([logit, torch.zeros_like(logit)], dim=-1)[:, None, None]  # (240, 1, 1, 2)
+    v = torch.tensor([0.3, 0.7], dtype=torch.float64).log().expand(1, 1, 2)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    return logit.sigmoid(), torch.stack([loss(row, v, one, *number) for row in z])
+
+
+# %%
+from kdlib.widgets import slider
+
+
+def show_beta(beta: float) -> None:
+    _, ax = plots.figure(height=2.6)
+    q, value = two_tokens(sequence_losses.jsd, beta)
+    ax.semilogx(q, value / max(min(beta, 1 - beta), 1e-9) if 0 < beta < 1 else value)
+    ax.set_xlabel("student's probability of A (teacher: 0.3)")
+    ax.set_ylabel("JSD / min(beta, 1 - beta) (nats)")
+    ax.set_ylim(0, 6)
+    plt.show()
+
+
+# %% tags=["nbval-ignore-output"]
+slider(show_beta, "beta", 0.0, 1.0, 0.5, 0.05)
+
+# %% [markdown]
+# One more divergence first, because it belongs into the same picture. DistiLLM
+# ([arXiv 2402.03898](https://arxiv.org/abs/2402.03898)) keeps the forward KL's direction, but lends the
+# student a little of the teacher's mass: the **skew KL** with a small alpha, 0.1 in the paper.
+#
+# $$\mathrm{SKL}_\alpha(p \,\|\, q) = \mathrm{KL}\bigl(p \,\|\, \alpha p + (1-\alpha) q\bigr)$$
+#
+# ### Your turn
+# {{12.skew_kl}}
+#
+# Write `skew_kl(student_logits, teacher_logits, mask, alpha)`.
+#
+# - Shapes, mask, mean and padding as before.
+# - Alpha lies in [0, 1): 0 gives the forward KL, and 1 is refused with a `ValueError`. (Why?)
+# - The student's gradient comes through the mixture.
+
+
+# %% exercise="12.skew_kl"
+def skew_kl(
+    student_logits: Tensor,  # (B, T, V)
+    teacher_logits: Tensor,  # (B, T, V)
+    mask: Tensor,  # (B, T), boolean
+    alpha: float = 0.1,
+) -> Tensor:
+    """KL(p || alpha p + (1 - alpha) q), a mean over valid tokens, in nats."""
+    ### BEGIN SOLUTION
+    if not 0 <= alpha < 1:
+        raise ValueError(f"alpha must lie in [0, 1), got {alpha}")
+    log_q = student_logits[mask].log_softmax(-1)
+    log_p = teacher_logits[mask].detach().log_softmax(-1)
+    weights = torch.tensor([alpha, 1 - alpha], dtype=log_p.dtype).log()
+    log_m = torch.logaddexp(log_p + weights[0], log_q + weights[1])
+    return (log_p.exp() * (log_p - log_m)).sum(-1).mean()
+    ### END SOLUTION
+
+
+# %% check="12.skew_kl"
+check("12.skew_kl", skew_kl)
+
+# %% [markdown] hints="12.skew_kl"
+# - Which of your lines of `jsd` can stay as they are?
+# - The same mixture with other weights, and only one divergence.
+# - Check alpha, select, two log-softmaxes, `torch.logaddexp` for the mixture, then the KL from the teacher to it.
+
+# %% [markdown] expect="12.skew_kl"
+# In the figure, a curve that follows the forward KL near the teacher and stops at 0.3 log 10 + 0.7 ...
+# nats to the left, where the forward KL goes on rising.
+
+# %%
+_, ax = plots.figure(height=3.4)
+for name, loss, number, style in (
+    ("forward KL", sequence_losses.jsd, 0.0, "-"),
+    ("reverse KL", sequence_losses.jsd, 1.0, "-"),
+    ("JSD, beta = 0.5 (twice)", lambda *a: 2 * sequence_losses.jsd(*a), 0.5, "--"),
+    ("skew KL, alpha = 0.1", skew_kl, 0.1, "-."),
+):
+    ax.semilogx(*two_tokens(loss, number), style, label=name)
+ax.axvline(0.3, color="black", lw=0.8)
+ax.set_xlabel("student's probability of A (teacher: 0.3)")
+ax.set_ylabel("divergence (nats)")
+ax.set_ylim(0, 5)
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# *Figure: all four are zero where the student agrees with the teacher (line). A student that never says A
+# (left) is forgiven by the reverse KL and the JSD: they level off. The forward KL rises without end. The
+# skew KL starts like it and stops.*
+#
+# The gradient tells the same story: with the forward KL, one token that the teacher likes and the
+# student does not can outweigh a whole batch.
+#
+# ## 12.3 A target that starts at the student
+#
+# TAID ([arXiv 2501.16937](https://arxiv.org/abs/2501.16937)) changes the target instead. At first it is
+# nearly the student itself; in the course of training it moves to the teacher:
+#
+# $$L = \mathrm{KL}(p_t \,\|\, q), \qquad p_t = \mathrm{softmax}\bigl((1-t)\,z' + t\,v\bigr)$$
+#
+# with the teacher's logits $v$ and the student's own, $z'$, **as a constant**. In the authors' code $t$
+# starts at 0.4, grows with the steps, and a little faster while the loss falls
+# (`kdlib.on_policy.TAIDSchedule`).
+#
+# ### Your turn
+# {{12.taid_loss}}
+#
+# Write `taid_loss(student_logits, teacher_logits, mask, t)`.
+#
+# - Shapes, mask, mean and padding as before; a t outside 0..1 raises a `ValueError`.
+# - The mixture is one of logits this time.
+# - At t = 0 there is nothing to learn: value and gradient are zero. At t = 1 it is the forward KL.
+
+
+# %% exercise="12.taid_loss"
+def taid_loss(
+    student_logits: Tensor,  # (B, T, V)
+    teacher_logits: Tensor,  # (B, T, V)
+    mask: Tensor,  # (B, T), boolean
+    t: float,
+) -> Tensor:
+    """KL(p_t || q) against the interpolated target, a mean over valid tokens, in nats."""
+    ### BEGIN SOLUTION
+    if not 0 <= t <= 1:
+        raise ValueError(f"t must lie between 0 and 1, got {t}")
+    z, v = student_logits[mask], teacher_logits[mask].detach()
+    log_target = ((1 - t) * z.detach() + t * v).log_softmax(-1)
+    return (log_target.exp() * (log_target - z.log_softmax(-1))).sum(-1).mean()
+    ### END SOLUTION
+
+
+# %% check="12.taid_loss"
+check("12.taid_loss", taid_loss)
+
+# %% [markdown] hints="12.taid_loss"
+# - If the gradient may also move the target, in which two ways can the loss become small?
+# - `detach` the student where it is a part of the target, and only there.
+# - Select the valid logits of both, mix them, `log_softmax`, then KL(target || student).
+
+# %% [markdown] expect="12.taid_loss"
+# Three targets for one real decision below: the first word of a translation.
+#
+# The task is that of unit 11. Three translators share the work, each with a dictionary of its own; a
+# translation is *faithful* when one of them could have written all of it. The teacher knows all three.
+
+# %%
+teacher = load_teacher("translators_gpt")
+data = task.corpus(4000, torch.Generator().manual_seed(1000))  # (4000, 14)
+student = seeded(0, GPT, GPTConfig(task.VOCABULARY, 32, layers=1, heads=2, context=16))
+for row in data[:3]:
+    print(task.show(row))
+
+
+def nll(model: nn.Module, batch: Tensor) -> Tensor:
+    return translation_nll(model, data[batch])
+
+
+def draw(generator: torch.Generator) -> Tensor:
+    return torch.randint(len(data), (64,), generator=generator)
+
+
+STEPS = scale(grade=20, cpu=400, full=400)
+fit_tokens(student, draw, nll, steps=STEPS, lr=3e-3, progress=False)
+
+# %% tags=["nbval-ignore-output"]
+with torch.no_grad():
+    z, v = (m(data[:1, : task.PROMPT])[0, -1] for m in (student, teacher))
+letters = [*"ABCDEFGHIJKL", "sep", "end"]
+_, axes = plots.figure(3, height=3.2, sharey=True)
+for ax, t in zip(axes, (0.0, 0.4, 1.0), strict=True):
+    plots.probability_bars(ax, ((1 - t) * z + t * v).softmax(-1), letters, f"t = {t:g}")
+plt.show()
+
+# %% [markdown]
+# *Figure: the target for the first word of the first sentence, for the student of the last cell. At t = 0 it
+# is the student's own guess, at t = 1 the teacher's, which knows two or three right words.*
+#
+# ## 12.4 Let the student write
+#
+# All of this so far compared the two after prefixes of the data. GKD's objective has a second part:
+#
+# $$(1-\lambda)\; \mathbb{E}_{y \sim \text{data}} \sum_t D\bigl(p(\cdot|y_{<t}), q(\cdot|y_{<t})\bigr) \;+\;
+# \lambda\; \mathbb{E}_{y \sim q} \sum_t D\bigl(p(\cdot|y_{<t}), q(\cdot|y_{<t})\bigr)$$
+#
+# In the second part the student continues the prompt, and the teacher says, at each position of what
+# the student wrote, what it would have said there. **No gradient goes through sampling**: what was
+# written is treated like data that happened to come along. (GKD does so for stability. What is lost by
+# it, you will see in 12.6.) In its algorithm 1 a coin is thrown for each batch.
+#
+# ### Your turn
+# {{12.on_policy_batch}}
+#
+# Write `on_policy_batch(student, rows, prompt_length, fraction, eos, generator)`.
+#
+# - `rows` (B, T) are data: prompts of `prompt_length` tokens, their continuations, then `eos` up to T.
+# - One coin for the batch, from `generator`: with probability `fraction` (lambda) the student continues
+#   the prompts up to T tokens, sampling at temperature 1; otherwise the rows stay as they are.
+# - The student writes in eval mode, without autograd, and is left in the mode in which it came.
+# - `kdlib.gpt.generate(student, prompts, length, 1.0, eos, generator)` does the sampling. It stops early
+#   when every row has ended: fill up with `eos`.
+# - Return the rows (B, T) and a boolean mask (B, T - 1) that belongs to the targets `rows[:, 1:]`: tokens
+#   after the prompt count, up to the first EOS and **that too**.
+
+
+# %% exercise="12.on_policy_batch"
+def on_policy_batch(
+    student: nn.Module,
+    rows: Tensor,  # (B, T)
+    prompt_length: int,
+    fraction: float,
+    eos: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Give rows (B, T) and which targets count (B, T - 1): the student's text or the data's."""
+    ### BEGIN SOLUTION
+    T = rows.shape[1]
+    if torch.rand((), generator=generator) < fraction:
+        before = student.training
+        with torch.no_grad():
+            prompts = rows[:, :prompt_length]
+            rows = generate(student.eval(), prompts, T - prompt_length, 1.0, eos, generator)
+        student.train(before)
+        rows = F.pad(rows, (0, T - rows.shape[1]), value=eos)
+    ended = (rows[:, prompt_length:] == eos).long().cumsum(1)  # 1 at the first EOS
+    counts = (ended == 0) | ((ended == 1) & (rows[:, prompt_length:] == eos))
+    return rows, F.pad(counts, (prompt_length - 1, 0), value=False)
+    ### END SOLUTION
+
+
+# %% check="12.on_policy_batch"
+check("12.on_policy_batch", on_policy_batch)
+
+# %% [markdown] hints="12.on_policy_batch"
+# - The target at column t of `rows[:, 1:]` is token t + 1. Which column belongs to the first token after the prompt?
+# - `(part == eos).cumsum(1)` counts how many EOS have been seen. What is the count at the first EOS itself, and after it?
+# - Coin, remember the mode, `eval()`, `generate` under `no_grad`, mode back, fill up; then a mask for the part after the prompt, with `prompt_length - 1` columns of False before it.
+
+# %% [markdown] expect="12.on_policy_batch"
+# A few translations by the young student. Next to each, which of the three translators could have
+# written it: mostly none.
+
+# %% tags=["nbval-ignore-output"]
+rows, mask = on_policy_batch(
+    student, data[:64], task.PROMPT, 1.0, task.EOS, torch.Generator().manual_seed(0)
+)
+for row, could, counts in list(zip(rows, task.faithful(rows), mask, strict=True))[:6]:
+    who = [str(i + 1) for i in range(3) if could[i]]
+    print(
+        f"{task.show(row):22s} translator: {', '.join(who) or 'none':6s} {int(counts.sum())} tokens count"
+    )
+
+# %% [markdown]
+# A row is marked up to its EOS, and the EOS itself is marked too: that is how a student learns to stop.
+# When this goes wrong, lengths explode. In ms-swift's example for on-policy distillation the student was
+# a base model and the teacher a chat model; each ended its texts with another token, and after a few
+# dozen steps the student wrote until it was cut off
+# ([#9526](https://github.com/modelscope/ms-swift/issues/9526)). The teacher had never seen a text end
+# the way the student ended it.
+#
+# ## 12.5 The gradient of a whole sequence
+#
+# MiniLLM ([arXiv 2306.08543](https://arxiv.org/abs/2306.08543)) asks for more than agreement token by
+# token. It minimises the reverse KL between distributions over **whole sequences**:
+#
+# $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{y \sim q} \sum_t \bigl[\log q(y_t|y_{<t}) - \log p(y_t|y_{<t})\bigr]$$
+#
+# The student appears twice: in the brackets, and in what is written. With the score-function trick
+# ($\nabla q = q\,\nabla \log q$) and the fact that $\mathbb{E}_q \nabla \log q = 0$, the gradient becomes
+#
+# $$\nabla \mathrm{KL} = \mathbb{E}_{y \sim q} \sum_t G_t \,\nabla \log q(y_t|y_{<t}), \qquad
+# G_t = \sum_{t' \ge t} \bigl[\log q(y_{t'}|y_{<t'}) - \log p(y_{t'}|y_{<t'})\bigr]$$
+#
+# $G_t$ is what the rest of the row is going to cost. A token is charged for all that follows it, since
+# it decides where the student has to go on. What comes *before* it, it cannot change.
+#
+# Autograd wants a loss. A **surrogate** is a number whose gradient is the right one, and whose value
+# means nothing.
+#
+# ### Your turn
+# {{12.reverse_kl_surrogate}}
+#
+# Write `reverse_kl_surrogate(student_log_probs, teacher_log_probs, mask)`.
+#
+# - All are (B, T): log-probabilities of the tokens that the student wrote, and which of them count.
+# - The sum over tokens of $G_t \log q(y_t)$, a mean over **rows**; $G_t$ is a constant, and so is the
+#   teacher.
+# - The teacher's log-probability may be minus infinity where the mask is False.
+
+
+# %% exercise="12.reverse_kl_surrogate"
+def reverse_kl_surrogate(
+    student_log_probs: Tensor,  # (B, T)
+    teacher_log_probs: Tensor,  # (B, T)
+    mask: Tensor,  # (B, T), boolean
+) -> Tensor:
+    """A scalar whose expected gradient is that of KL(q || p) over whole sequences."""
+    ### BEGIN SOLUTION
+    log_q = student_log_probs.masked_fill(~mask, 0.0)
+    log_p = teacher_log_probs.masked_fill(~mask, 0.0)
+    cost = (log_q - log_p).detach()
+    to_go = cost.flip(1).cumsum(1).flip(1)  # (B, T)
+    return (to_go * log_q).sum(1).mean()
+    ### END SOLUTION
+
+
+# %% check="12.reverse_kl_surrogate"
+check("12.reverse_kl_surrogate", reverse_kl_surrogate)
+
+# %% [markdown] hints="12.reverse_kl_surrogate"
+# - `cumsum` runs from left to right. How do you sum from each token to the end?
+# - Put zeros where the mask is False before you subtract, not after: a zero does not undo an infinity.
+# - Costs, detached; a reversed cumulative sum; times log q; sum over tokens, mean over rows.
+
+# %% [markdown] expect="12.reverse_kl_surrogate"
+# The cell below does not believe the derivation. A student of three tokens can write 31 rows of up to
+# four tokens; it computes the KL over all of them, differentiates it, and compares with the mean of your
+# surrogate's gradient. They agree to about fifteen digits.
+
+
+# %%
+def tiny_language(T: int, V: int = 3, seed: int = 0):
+    """A student and a teacher that are tables, and every row that can be written."""
+    g = torch.Generator().manual_seed(seed)
+    prefixes = sum(V**t for t in range(T))
+    q, p = (torch.randn(prefixes, V, generator=g, dtype=torch.float64) for _ in range(2))
+    rows = all_sequences(V, T, eos=V - 1)
+    return q.requires_grad_(True), p, rows, mask_until_eos(rows, V - 1)
+
+
+def exact_gradient(q: Tensor, p: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+    """Differentiate the KL over all rows."""
+    log_q, log_p = (token_log_probs(table_logits(x, rows), rows) * mask for x in (q, p))
+    kl = (log_q.sum(1).exp() * (log_q.sum(1) - log_p.sum(1))).sum()
+    return torch.autograd.grad(kl, q)[0]
+
+
+# %%
+def mean_gradient(loss, q: Tensor, p: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+    """Average a loss's gradient over all rows, each with its probability."""
+    log_q, log_p = (token_log_probs(table_logits(x, rows), rows) for x in (q, p))
+    chance = (log_q * mask).sum(1).exp().detach()
+    each = [loss(log_q[i : i + 1], log_p[i : i + 1], mask[i : i + 1]) for i in range(len(rows))]
+    return torch.autograd.grad((chance * torch.stack(each)).sum(), q)[0]
+
+
+tiny = tiny_language(4)
+exact, found = exact_gradient(*tiny), mean_gradient(reverse_kl_surrogate, *tiny)
+print(len(tiny[2]), "rows; equal:", torch.allclose(found, exact, rtol=1e-10, atol=1e-13))
+
+# %% [markdown]
+# The obvious alternative fails the same test. Average log q - log p over the student's rows, which
+# estimates the KL correctly, and let autograd differentiate that:
+
+# %%
+naive = mean_gradient(lambda q, p, m: ((q - p) * m).sum(1).mean(), *tiny)
+print(f"largest entry: exact {exact.abs().max():.3f}, naive {naive.abs().max():.1e}")
+
+# %% [markdown]
+# Nothing is left but noise of mean zero: the estimate knows what was written, and not that the student
+# chose it. Tang and Munos ([arXiv 2506.09477](https://arxiv.org/abs/2506.09477)) found this in several
+# open-source projects.
+#
+# ## 12.6 The per-token loss, and what it leaves out
+#
+# Summing to the end of the row makes a noisy estimate. The recipe that became popular for on-policy
+# distillation ([Thinking Machines Lab, 2025](https://thinkingmachines.ai/blog/on-policy-distillation/))
+# marks each token for itself alone, which in the language of reinforcement learning is a discount of 0:
+#
+# $$A_t = -\bigl(\log q(y_t|y_{<t}) - \log p(y_t|y_{<t})\bigr), \qquad
+# L = -\frac1N \sum_{t} A_t \,\log q(y_t|y_{<t}), \qquad A_t \text{ a constant}$$
+#
+# ### Your turn
+# {{12.per_token_loss}}
+#
+# Write `per_token_loss(student_log_probs, teacher_log_probs, mask)`.
+#
+# - Shapes and padding as in 12.5; a mean over the **tokens** that count.
+# - Only the gradient is checked: the value is not a divergence either.
+
+
+# %% exercise="12.per_token_loss"
+def per_token_loss(
+    student_log_probs: Tensor,  # (B, T)
+    teacher_log_probs: Tensor,  # (B, T)
+    mask: Tensor,  # (B, T), boolean
+) -> Tensor:
+    """Policy gradient with discount 0: each token is marked for itself, a mean over tokens."""
+    ### BEGIN SOLUTION
+    log_q = student_log_probs[mask]
+    log_p = teacher_log_probs[mask].detach()
+    advantage = -(log_q - log_p).detach()
+    return -(advantage * log_q).mean()
+    ### END SOLUTION
+
+
+# %% check="12.per_token_loss"
+check("12.per_token_loss", per_token_loss)
+
+# %% [markdown] hints="12.per_token_loss"
+# - A token that the teacher likes less than the student does: is its advantage positive or negative, and what should happen to its probability?
+# - Select the valid tokens first. What is differentiated, and what is only a number?
+# - Three lines: the two selected log-probabilities, the detached advantage, minus the mean of the product.
+
+# %% [markdown] expect="12.per_token_loss"
+# Below, the expected gradient of your loss equals that of the reverse KL at each position *with the
+# prefixes taken as given*, which is GKD's on-policy loss at beta = 1. It is not the gradient of the
+# sequence's KL.
+
+
+# %%
+def summed(log_q: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
+    return per_token_loss(log_q, log_p, mask) * mask.sum()  # a sum over tokens, like the KL
+
+
+def missing(T: int, seed: int) -> float:
+    """What the per-token gradient lacks, as a share of the whole gradient's length."""
+    language = tiny_language(T, seed=seed)
+    whole = exact_gradient(*language)
+    return ((mean_gradient(summed, *language) - whole).norm() / whole.norm()).item()
+
+
+lengths = range(1, scale(grade=4, cpu=6, full=6))
+left_out = torch.tensor([[missing(T, seed) for seed in range(scale(2, 8, 20))] for T in lengths])
+for T, row in zip(lengths, left_out, strict=True):
+    print(f"rows of up to {T} tokens: {100 * row.mean():.0f} % of the gradient is missing")
+
+# %% [markdown]
+# And what is won by it? Draw rows from the tiny student as one does in practice and compare both
+# estimates with the exact gradient as the number of rows grows.
+
+
+# %%
+def sampled_error(loss, language, rows_drawn: int, seed: int) -> float:
+    q, p, rows, mask = language
+    log_q, log_p = (token_log_probs(table_logits(x, rows), rows) for x in (q, p))
+    chance = (log_q.detach() * mask).sum(1).exp()
+    i = torch.multinomial(chance, rows_drawn, True, generator=torch.Generator().manual_seed(seed))
+    total = loss(log_q[i], log_p[i], mask[i])
+    whole = exact_gradient(*language)
+    return ((torch.autograd.grad(total, q)[0] - whole).norm() / whole.norm()).item()
+
+
+def per_row(log_q: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
+    return per_token_loss(log_q, log_p, mask) * mask.sum() / len(mask)
+
+
+# %% tags=["nbval-ignore-output"]
+drawn = [4, 16, 64, 256, 1024, 4096, 16384]
+language = tiny_language(5)
+_, (left, right) = plots.figure(2, height=3.2)
+left.plot(lengths, 100 * left_out.mean(1), "o-")
+left.set_xlabel("longest row (tokens)")
+left.set_ylabel("missing from the gradient (%)")
+for name, loss, style in (
+    ("whole sequence", reverse_kl_surrogate, "o-"),
+    ("per token", per_row, "s--"),
+):
+    error = [
+        torch.tensor([sampled_error(loss, language, n, s) for s in range(8)]).mean() for n in drawn
+    ]
+    right.loglog(drawn, error, style, label=name)
+right.set_xlabel("rows drawn")
+right.set_ylabel("error / length of the gradient")
+right.legend()
+plt.show()
+
+# %% [markdown]
+# *Figure: left, the share of the sequence gradient that the per-token loss lacks even with endless data;
+# it grows with length and is zero for a single token. Right, rows of up to five tokens: with few rows the
+# per-token estimate is the better one, because it is less noisy; with many it stops improving, because
+# it is biased.*
+#
+# ### Your turn, in words
+# {{12.what_it_leaves_out}}
+#
+# Both losses are zero in expectation exactly when the student equals the teacher. Why then can it matter
+# which one you descend? Use the translators: which decision does the per-token loss not see the
+# consequences of, and for what kind of student are there consequences?
+
+# %% [markdown] written="12.what_it_leaves_out" points=3 minutes=10
+# The per-token gradient treats the prefix as given, so it never asks how the present token changes the
+# prefixes that follow. The sequence gradient charges each token with G_t, all later costs included.
+# With the translators the first word decides whose dictionary has to be followed for the other five. If
+# the student cannot keep track of all three translators, every first word leads to expensive later
+# words, but some lead to cheaper ones. Per token, the first word's own divergence is zero when it
+# has the teacher's proportions 40/30/30, so nothing pushes it away from them. The sequence gradient
+# moves the first word to the translator whose continuation the student can write, and the later
+# words become consistent. A student with the capacity to equal the teacher ends at the same
+# place either way; for one without it the two objectives have different optima: the per-token one
+# keeps the mixture and its inconsistent sentences, the other gives up translators for consistency.
+
+# %% [markdown] rubric="12.what_it_leaves_out"
+# - 1 point: the per-token gradient takes prefixes as given; the effect of a token on later costs is missing.
+# - 1 point: applies it to the first word of a translation, which decides what the later words must be.
+# - 1 point: says that it matters when the student cannot equal the teacher (capacity), while a student that can has the same optimum under both.
+
+# %% [markdown]
+# ## 12.7 The experiment
+#
+# The student has one layer of width 32: too little to do what the teacher does. It has been trained for
+# 400 updates on the data, and gets 400 more, with the same prompts in the same order:
+#
+# - **off-policy**: forward KL, reverse KL, JSD, skew KL, TAID, on the data's rows;
+# - **on-policy**: the same losses on the student's own rows;
+# - **policy gradients** on the student's own rows: per token, and whole sequence.
+#
+# ### Your turn, in words
+# {{12.prediction}}
+#
+# **Predict before you run.** (a) Which of these raises the share of faithful translations among the
+# student's *samples* most, and by how much roughly (the start is about 5 %, forward KL about 45 %)? (b) How
+# many of the three translators will that student still imitate? (c) Will the token-level reverse KL gain
+# from being on-policy when both may use the same CPU time? Give reasons. Come back afterwards.
+
+# %% [markdown] written="12.prediction" points=4 minutes=8
+# Prediction: (a) the whole-sequence gradient, because faithfulness is a property of the sentence and
+# only this loss sees the sentence; perhaps 20 points. (b) It will favour one translator, because the
+# reverse KL forgives what is never said. (c) I expect a small gain from on-policy data, since
+# the student makes mistakes the data never show, but at equal time it may be lost: writing costs more
+# than a training step.
+#
+# After the run: (a) was right and too timid: nearly every sample is faithful. (b) It imitates a single
+# translator, and its NLL on the translators' text is far worse, so "better" depends on what it is for.
+# (c) No gain: off-policy training with the same time is better. The task explains it: measured along the
+# position, the student is no worse after its own prefixes than after the data's.
+
+# %% [markdown] rubric="12.prediction"
+# - 1 point: a prediction with a reason for (a) that concerns sentences against tokens, or modes.
+# - 1 point: a prediction with a reason for (b) that uses what the reverse KL forgives.
+# - 1 point: a prediction for (c) that weighs the price of writing.
+# - 1 point: after the run, compares with the stored intervals and explains one difference or confirmation. A wrong prediction, well explained, earns full points.
+
+# %%
+AGAIN = scale(grade=10, cpu=200, full=400)
+SEEDS = range(scale(grade=1, cpu=2, full=5))
+
+
+def continued(objective, fraction: float, seed: int) -> GPT:
+    """Train a copy of the student on rows of which a share `fraction` is its own."""
+    model, g = copy.deepcopy(student), torch.Generator().manual_seed(seed)
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        rows, mask = on_policy_batch(model, data[batch], task.PROMPT, fraction, task.EOS, g)
+        with torch.no_grad():
+            v = teacher(rows[:, :-1])
+        return objective(model(rows[:, :-1]), v, mask, rows[:, 1:])
+
+    fit_tokens(model, draw, loss, steps=AGAIN, lr=2e-3, seed=seed, progress=False)
+    return model
+
+
+# %%
+def reverse(z: Tensor, v: Tensor, mask: Tensor, y: Tensor) -> Tensor:
+    return jsd(z, v, mask, 1.0)
+
+
+def sequence(z: Tensor, v: Tensor, mask: Tensor, y: Tensor) -> Tensor:
+    return reverse_kl_surrogate(token_log_probs(z, y), token_log_probs(v, y), mask)
+
+
+@torch.no_grad()
+def faithful_samples(model: GPT, n: int = 500) -> tuple[float, list[int]]:
+    """Share of faithful samples, and how many each translator could have written."""
+    g = torch.Generator().manual_seed(7)
+    rows = generate(model, task.prompts(n, g), task.LENGTH + 1, 1.0, task.EOS, g)
+    could = task.faithful(rows)
+    return could.any(1).double().mean().item(), could.sum(0).tolist()
+
+
+# %% tags=["nbval-ignore-output"]
+print(f"at the start: {100 * faithful_samples(student)[0]:.0f} % faithful")
+for name, objective, fraction in (
+    ("reverse KL on the data", reverse, 0.0),
+    ("reverse KL on its own rows", reverse, 1.0),
+    ("sequence gradient", sequence, 1.0),
+):
+    for seed in SEEDS:
+        share, who = faithful_samples(continued(objective, fraction, seed))
+        print(f"{name:28s} seed {seed}: {100 * share:4.0f} % faithful; by translator {who}")
+
+# %% [markdown]
+# The stored run has five seeds, twice the updates, more arms and the controls;
+# `python -m evidence u12_directions` makes it again.
+
+# %%
+stored = evidence.load("u12_directions")
+results = stored["results"]
+
+
+def mean(arm: str, metric: str) -> float:
+    return sum(results[arm][metric]) / len(results[arm][metric])
+
+
+print(f"{'':42s} samples  greedy  translators   NLL  CPU seconds")
+for arm in results:
+    print(
+        f"{arm:42s} {mean(arm, 'sampled'):5.0f} %  {mean(arm, 'greedy'):4.0f} %"
+        f"{mean(arm, 'translators'):10.1f} {mean(arm, 'nll'):9.2f} {mean(arm, 'seconds'):8.1f}"
+    )
+
+# %%
+rows = {
+    arm: results[arm]["sampled_difference"]
+    for arm in results
+    if arm not in ("at the start", "forward KL")
+}
+_, ax = plots.figure(height=4.6)
+plots.intervals(ax, rows, "faithful samples against forward KL on the data (points)")
+plt.show()
+
+# %% [markdown]
+# *Figure: paired 95 % intervals over five seeds. PLACEHOLDER*
+
+# %% [markdown]
+# ## 12.8 Exposure bias, measured
+#
+# PLACEHOLDER
+
+# %% [markdown]
+# ## 12.9 When only the top of the vocabulary is sent
+#
+# A teacher on a server sends no 150,000 logits a token, but its largest ten or so. Then it is tempting to
+# sum the divergence over those alone:
+#
+# $$\sum_{i \in S} q_i \log \frac{q_i}{p_i}, \qquad S = \text{the entries that the teacher sent}$$
+#
+# When verl got on-policy distillation, this was tried and taken out again: training was unstable
+# ([#5041](https://github.com/verl-project/verl/pull/5041)). One distribution is enough to see why.
+
+# %%
+zipf = 1 / torch.arange(1, 51, dtype=torch.float64)
+p = zipf / zipf.sum()  # (50,)
+top = p.topk(5).indices
+
+
+def truncated(log_q: Tensor) -> Tensor:
+    return (log_q.exp() * (log_q - p.log()))[top].sum()
+
+
+def with_tail(log_q: Tensor) -> Tensor:
+    """The rest of the vocabulary as one more token."""
+    tails = [(1 - x[top].sum()).log() for x in (log_q.exp(), p)]
+    return truncated(log_q) + tails[0].exp() * (tails[0] - tails[1])
+
+
+# %%
+def descend(loss, steps: int = 400) -> tuple[list[float], list[float]]:
+    """Minimise over one distribution; the loss and the student's mass on S after each step."""
+    z = torch.zeros(50, dtype=torch.float64, requires_grad=True)
+    losses, mass = [], []
+    for _ in range(steps):
+        value = loss(z.log_softmax(0))
+        (gradient,) = torch.autograd.grad(value, z)
+        z = (z - 2.0 * gradient).detach().requires_grad_(True)
+        losses.append(value.item())
+        mass.append(z.softmax(0)[top].sum().item())
+    return losses, mass
+
+
+# %%
+_, (left, right) = plots.figure(2, height=3.0)
+for name, loss in (("top 5 alone", truncated), ("with a tail", with_tail)):
+    losses, mass = descend(loss)
+    left.plot(losses, label=name)
+    right.plot(mass, label=name)
+right.axhline(p[top].sum(), color="black", lw=0.8)
+for ax, label in ((left, "loss (nats)"), (right, "student's mass on the top 5")):
+    ax.set_xlabel("steps")
+    ax.set_ylabel(label)
+left.legend()
+plt.show()
+print(
+    f"teacher's mass {p[top].sum():.3f}; student's without a tail {descend(truncated)[1][-1]:.3f}, with {mass[-1]:.3f}"
+)
+
+# %% [markdown]
+# *Figure: the truncated loss becomes negative, which no divergence does, and the student's mass on the
+# teacher's best tokens settles far below the teacher's (line). With the rest as one more token, both are
+# right.*
+#
+# It can be computed by hand: $q \log (q/p)$ has its minimum at $q = p/e$. The student does best by moving
+# mass to where nobody looks, until 37 % of it is left. A negative divergence in your log is always a sign
+# that something was left out or counted twice; in a thread on axolotl's distillation from stored
+# log-probabilities a user met one, and the cause was never settled
+# ([#2692](https://github.com/axolotl-ai-cloud/axolotl/issues/2692)). Unit 14 comes back to the tail.
+#
+# ## What to remember
+#
+# - PLACEHOLDER
+#
+# ## Further reading
+#
+# - Agarwal et al., *On-Policy Distillation of Language Models*, arXiv 2306.13649
+# - Gu et al., *MiniLLM*, arXiv 2306.08543
+# - Ko et al., *DistiLLM*, arXiv 2402.03898
+# - Shing et al., *TAID*, arXiv 2501.16937
+# - Tang, Munos, *On a few pitfalls in KL divergence gradient estimation for RL*, arXiv 2506.09477
+#
+# Next: unit 13, where the student learns from worked solutions that can be checked.
