@@ -22,7 +22,7 @@ allowed = inside("beta", 0.0, 1.0)
 
 def _zero_at_home(evidence: Evidence) -> str | None:
     seen = float(evidence.value("equal"))
-    if abs(seen) < 1e-9:
+    if abs(seen) < 1e-6:
         return None
     return (
         f"With the student equal to the teacher you return {seen:.4g}. "
@@ -115,8 +115,8 @@ JSD = Exercise(
         Probe("beta = 1", "beta = 1", tokens(beta=1.0)),
         Probe(
             "padding",
-            "teacher's logits of minus infinity in the padding, beta = 0.3",
-            tokens(padding=float("-inf"), beta=0.3),
+            "teacher's logits of minus infinity in the padding, beta = 0",
+            tokens(padding=float("-inf"), beta=0.0),
             gradients=("student_logits",),
         ),
         Probe("equal", "a student equal to the teacher", tokens(equal=True, beta=0.3)),

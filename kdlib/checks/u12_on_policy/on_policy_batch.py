@@ -157,6 +157,8 @@ def _batch(
             found[:, P - 1 :] &= rows[:, P:] != eos
         elif mask == "prompt":
             found[:, : P - 1] = True
+        elif mask == "ids":
+            found = rows[:, 1:] != eos
         elif mask == "late":
             found[:, P - 1] = False
         return rows, found
@@ -257,6 +259,14 @@ ON_POLICY_BATCH = Exercise(
             "Your mask leaves out every EOS, the one that ends the answer too. A student that is "
             "never marked for stopping never learns to stop.",
             "huggingface/trl #6357; what lengths then do: modelscope/ms-swift #9526",
+        ),
+        Mistake(
+            "the mask from the ids",
+            _batch(mask="ids"),
+            "You compare with EOS, and where padding and end are the same token that cannot "
+            "work: every true end is dropped with the padding. The prompt, on the other hand, "
+            "counts, which the student did not write.",
+            "huggingface/trl #6357",
         ),
         Mistake(
             "the prompt counts",

@@ -5,17 +5,24 @@ from __future__ import annotations
 import torch
 
 from kdlib import on_policy
-from kdlib.checks.criteria import gradients, law, tidy
+from kdlib.checks.criteria import law, matches, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
-from kdlib.checks.u12_on_policy.surrogate import written
+from kdlib.checks.u12_on_policy.surrogate import (
+    at_the_teacher,
+    in_the_padding,
+    padding_silent,
+    pull,
+    teacher_constant,
+    written,
+)
 
 
 def _direction(evidence: Evidence) -> str | None:
-    gradient = evidence.student["one token"].gradients.get("student_log_probs")
-    if gradient is None:
-        return "No gradient arrives at the student's log-probabilities."
-    if gradient.item() > 0:
+    gradient = evidence.value("one token").item()
+    if gradient > 0:
         return None
+    if gradient == 0:
+        return "No gradient arrives at the student's log-probabilities."
     return (
         "The student gives a token more probability than the teacher does, and a step along your "
         "gradient would raise it further."
@@ -75,38 +82,27 @@ PER_TOKEN_LOSS = Exercise(
     title="The per-token on-policy loss",
     reference=on_policy.per_token_loss,
     probes=(
-        Probe(
-            "plain",
-            "3 rows of 4, 2 and 3 tokens",
-            written(),
-            gradients=("student_log_probs", "teacher_log_probs"),
-        ),
-        Probe(
-            "other",
-            "2 rows of 5 and 1 tokens",
-            written((5, 1), 6),
-            gradients=("student_log_probs",),
-        ),
+        Probe("plain", "the gradient of 3 rows of 4, 2 and 3 tokens", written(), run=pull),
+        Probe("other", "the gradient of 2 rows of 5 and 1 tokens", written((5, 1), 6), run=pull),
         Probe(
             "one token",
             "one token that the student likes better than the teacher does",
             _too_sure,
-            gradients=("student_log_probs",),
+            run=pull,
         ),
+        Probe("teacher", "3 rows of 4, 2 and 3 tokens", written(), run=at_the_teacher),
         Probe(
             "padding",
             "a teacher's log-probability of minus infinity in the padding",
             written(padding=float("-inf")),
-            gradients=("student_log_probs",),
+            run=in_the_padding,
         ),
     ),
     criteria=(
-        gradients(
-            "the student's gradient", 1.5, "plain", "other", arguments=("student_log_probs",)
-        ),
+        matches("the student's gradient", 1.5, "plain", "other"),
         law("what the teacher finds unlikely gets less likely", 0.25, ("one token",), _direction),
-        gradients("the teacher is a constant", 0.5, "plain", arguments=("teacher_log_probs",)),
-        gradients("padding reaches no gradient", 0.5, "padding"),
+        law("the teacher is a constant", 0.5, ("teacher",), teacher_constant),
+        law("padding reaches no gradient", 0.5, ("padding",), padding_silent),
         tidy(0.25),
     ),
     mistakes=(
@@ -127,7 +123,7 @@ PER_TOKEN_LOSS = Exercise(
             _loss(weight="constant"),
             "You differentiate log q - log p itself. Every token then gets the same push, "
             "whatever the teacher thinks of it, and on average the push is zero.",
-            "described by Tang and Munos, arXiv 2506.09477",
+            "code that Tang and Munos looked at, arXiv 2506.09477",
         ),
         Mistake(
             "looking ahead",

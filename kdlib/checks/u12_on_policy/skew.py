@@ -94,8 +94,8 @@ SKEW_KL = Exercise(
         ),
         Probe(
             "padding",
-            "teacher's logits of minus infinity in the padding, alpha = 0.1",
-            tokens(padding=float("-inf"), alpha=0.1),
+            "teacher's logits of minus infinity in the padding, alpha = 0",
+            tokens(padding=float("-inf"), alpha=0.0),
             gradients=("student_logits",),
         ),
         Probe("large", "logits in the thousands", tokens(scale=3000.0, alpha=0.1)),

@@ -24,7 +24,7 @@ def _nothing_at_zero(evidence: Evidence) -> str | None:
     seen = float(evidence.value("t = 0"))
     pull = evidence.student["t = 0"].gradients.get("student_logits")
     size = 0.0 if pull is None else pull.abs().max().item()
-    if abs(seen) < 1e-9 and size < 1e-9:
+    if abs(seen) < 1e-6 and size < 1e-6:
         return None
     return (
         f"At t = 0 the target is the student itself, so there is nothing to learn; you return "
@@ -103,8 +103,8 @@ TAID_LOSS = Exercise(
         Probe("t = 1", "t = 1, which is the forward KL", tokens(t=1.0)),
         Probe(
             "padding",
-            "teacher's logits of minus infinity in the padding, t = 0.4",
-            tokens(padding=float("-inf"), t=0.4),
+            "teacher's logits of minus infinity in the padding, t = 1",
+            tokens(padding=float("-inf"), t=1.0),
             gradients=("student_logits",),
         ),
         Probe("t = 1.2", "t = 1.2", tokens(t=1.2)),
@@ -154,8 +154,8 @@ TAID_LOSS = Exercise(
             _loss(_cross_entropy, allowed),
             "Your gradient is right: the target's entropy is a constant. But the entropy of a "
             "target that moves differs from step to step, so this number can rise while the "
-            "student learns. The exercise asks for the KL.",
-            "SakanaAI/TAID, where the authors' own loss is this one",
+            "student learns. The exercise asks for the KL. (The authors' own code reports this "
+            "cross-entropy.)",
         ),
         Mistake(
             "no interpolation",
