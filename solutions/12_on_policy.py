@@ -403,7 +403,10 @@ for row, could, counts in list(zip(rows, task.faithful(rows), mask, strict=True)
 
 # %% [markdown]
 # A row is marked up to its EOS, and the EOS itself is marked too: that is how a student learns to stop.
-# When this goes wrong, lengths explode. In ms-swift's example for on-policy distillation the student was
+# TRL's GKD trainer made this mask by comparing with the padding token, which for many models *is* the EOS,
+# and so dropped the end of every completion
+# ([#6357](https://github.com/huggingface/trl/pull/6357)).
+# When stopping goes wrong, lengths explode. In ms-swift's example for on-policy distillation the student was
 # a base model and the teacher a chat model; each ended its texts with another token, and after a few
 # dozen steps the student wrote until it was cut off
 # ([#9526](https://github.com/modelscope/ms-swift/issues/9526)). The teacher had never seen a text end
@@ -436,7 +439,9 @@ for row, could, counts in list(zip(rows, task.faithful(rows), mask, strict=True)
 # - All are (B, T): log-probabilities of the tokens that the student wrote, and which of them count.
 # - The sum over tokens of $G_t \log q(y_t)$, a mean over **rows**; $G_t$ is a constant, and so is the
 #   teacher.
-# - The teacher's log-probability may be minus infinity where the mask is False.
+# - The teacher's log-probability may be minus infinity where the mask is False. (In TRL's trainer with a
+#   teacher on a server it was, and the gradient became NaN while the loss looked fine:
+#   [#5594](https://github.com/huggingface/trl/pull/5594).)
 
 
 # %% exercise="12.reverse_kl_surrogate"

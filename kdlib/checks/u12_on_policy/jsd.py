@@ -202,7 +202,7 @@ JSD = Exercise(
             over_tokens(_right, allowed, by_rows),
             "You divided by the number of rows. A batch of long answers then has a larger loss "
             "than one of short answers. How many terms does the sum have?",
-            "neuralmagic/sparseml #592, #674",
+            "neuralmagic/sparseml #592",
         ),
         Mistake(
             "averaged over the vocabulary",

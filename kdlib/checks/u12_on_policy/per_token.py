@@ -148,7 +148,7 @@ PER_TOKEN_LOSS = Exercise(
             "divided by the rows",
             _loss(over="rows"),
             "You divided by the number of rows, so long rows count more.",
-            "neuralmagic/sparseml #592, #674, in another loss",
+            "neuralmagic/sparseml #592, in another loss",
         ),
         Mistake(
             "divided by the padding too",

@@ -172,7 +172,7 @@ SKEW_KL = Exercise(
             over_tokens(_right, allowed, by_rows),
             "You divided by the number of rows, so long rows count more. How many terms does the "
             "sum over tokens have?",
-            "neuralmagic/sparseml #592, #674",
+            "neuralmagic/sparseml #592",
         ),
         Mistake(
             "averaged over the vocabulary",

@@ -185,7 +185,7 @@ TAID_LOSS = Exercise(
             "divided by the rows",
             _loss(_right, allowed, by_rows),
             "You divided by the number of rows, so long rows count more.",
-            "neuralmagic/sparseml #592, #674",
+            "neuralmagic/sparseml #592",
         ),
         Mistake(
             "averaged over the vocabulary",
