@@ -26,17 +26,18 @@
 
 # %%
 import copy
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import check, evidence, on_policy, plots, sequence_losses
+from kdlib import check, evidence, plots, sequence_losses
 from kdlib import translators as task
 from kdlib.gpt import GPT, GPTConfig, generate
 from kdlib.models import seeded
-from kdlib.on_policy import all_sequences, divergence_by_position, table_logits, token_log_probs
+from kdlib.on_policy import all_sequences, table_logits, token_log_probs
 from kdlib.profile import scale
 from kdlib.recipes.translators_teacher import translation_nll
 from kdlib.sequence_losses import mask_until_eos
@@ -771,6 +772,66 @@ plt.show()
 # %% [markdown]
 # ## 12.8 Exposure bias, measured
 #
+# Why write at all, then? The argument is **exposure bias**: a student that has only seen good prefixes does
+# not know what to do after its own mistakes, and one mistake leads to the next. Whether that happens can
+# be measured. Compare student and teacher at each position twice: after the prefixes of the data, and
+# after those that the student wrote. MiniLLM draws such a curve over the length of the text;
+# `kdlib.on_policy.divergence_by_position` gives one. For the translators:
+
+# %%
+for arm in ("at the start", "reverse KL", "reverse KL, lambda = 1"):
+    for where in ("data", "own"):
+        curve = [mean(arm, f"{where} {i}") for i in range(1, 7)]
+        print(f"{arm:24s} after {where:4s} prefixes:", "  ".join(f"{x:.2f}" for x in curve))
+
+# %% [markdown]
+# KL(q || p) in nats for the six words of a translation. The two rows of an arm that never wrote hardly
+# differ, and nothing grows: PLACEHOLDER
+#
+# Now a student that has something to unlearn. A small GPT learns 12,000 bytes of Jane Austen nearly by
+# heart; then it is distilled from `austen_gpt`, the teacher of unit 11, either on that text or on what
+# it writes after prompts of 16 bytes from it. The stored run has five seeds, each with another piece of
+# the novels; `python -m evidence u12_exposure` makes it again.
+
+# %%
+exposure = evidence.load("u12_exposure")
+edges = exposure["edges"]
+bins = [f"{a}-{b}" for a, b in pairwise(edges)]
+middle = [(a + b) / 2 for a, b in pairwise(edges)]
+
+
+def draw_curves(ax, arm: str, title: str) -> None:
+    """Draw the divergence along the position, mean and range of the seeds."""
+    for where, style in (("own", "o-"), ("text", "s--")):
+        runs = torch.tensor([exposure["results"][arm][f"{where} {b}"] for b in bins])
+        ax.plot(middle, runs.mean(1), style, label=f"after {where}")
+        ax.fill_between(middle, runs.min(1).values, runs.max(1).values, alpha=0.2)
+    ax.set_xscale("log")
+    ax.set_title(title)
+    ax.set_xlabel("bytes after the prompt")
+
+
+# %%
+_, axes = plots.figure(3, height=3.4, sharey=True)
+draw_curves(axes[0], "at the start", "before")
+draw_curves(axes[1], "reverse KL", "distilled on the text")
+draw_curves(axes[2], "reverse KL, on-policy", "on its own writing")
+axes[0].set_ylabel("KL(p || q) (nats per byte)")
+axes[0].legend()
+plt.show()
+
+# %% [markdown]
+# *Figure: PLACEHOLDER*
+
+# %%
+for arm, e in exposure["results"].items():
+    row = {k: sum(e[k]) / len(e[k]) for k in ("teacher_nll", "real_words", "bits", "seconds")}
+    print(
+        f"{arm:40s} teacher's NLL of samples {row['teacher_nll']:.2f}, real words "
+        f"{row['real_words']:.0f} %, held out {row['bits']:.2f} bits/byte, {row['seconds']:.1f} s"
+    )
+
+# %% [markdown]
 # PLACEHOLDER
 
 # %% [markdown]
