@@ -1,8 +1,9 @@
 """Unit 12: divergences, lambda and policy gradients on a task with more than one right answer.
 
 Students of one layer learn the task of `kdlib.translators` from 4,000 sentences. Within a seed all
-arms start from the same student (400 updates of ordinary training) and take 400 more, with the same
-prompts in the same order; the controls "3x as long" cost about as much time as writing oneself.
+arms start from the same student (1,200 updates of ordinary training) and take 400 more, with the
+same prompts in the same order. On the data the teacher is asked once (a cache); on the student's
+own rows it has to be asked each time, so one control trains longer, for about the same time.
 """
 
 from __future__ import annotations
@@ -33,25 +34,23 @@ from kdlib.teachers import load_teacher
 from kdlib.training import fit_tokens
 
 SEEDS = range(5)
-SENTENCES, STEPS, BATCH, TEST = 4000, 400, 64, 1000
+SENTENCES, WARM, STEPS, BATCH, TEST = 4000, 1200, 400, 64, 1000
 CONFIG = GPTConfig(task.VOCABULARY, 32, layers=1, heads=2, context=16)
 BASELINE = "forward KL"
+EQUAL_TIME = "reverse KL, as long as lambda = 1 takes"
 # arm: what is minimised, lambda, training length
 ARMS = {
-    "forward KL": ("forward", 0.0, 1),
-    "reverse KL": ("reverse", 0.0, 1),
-    "JSD, beta = 0.5": ("jsd", 0.0, 1),
-    "skew KL, alpha = 0.1": ("skew", 0.0, 1),
-    "TAID, t from 0.4 to 1": ("taid", 0.0, 1),
-    "forward KL, 3x as long": ("forward", 0.0, 3),
-    "reverse KL, 3x as long": ("reverse", 0.0, 3),
-    "forward KL, lambda = 1": ("forward", 1.0, 1),
-    "reverse KL, lambda = 0.5": ("reverse", 0.5, 1),
-    "reverse KL, lambda = 1": ("reverse", 1.0, 1),
-    "per-token loss": ("token", 1.0, 1),
-    "sequence gradient": ("sequence", 1.0, 1),
-    "sequence gradient, returns of another row": ("shuffled", 1.0, 1),
-    "teacher's beam outputs (unit 11)": ("beam", 0.0, 1),
+    "forward KL": ("forward", 0.0, 1.0),
+    "reverse KL": ("reverse", 0.0, 1.0),
+    "JSD, beta = 0.5": ("jsd", 0.0, 1.0),
+    "skew KL, alpha = 0.1": ("skew", 0.0, 1.0),
+    "TAID, t from 0.4 to 1": ("taid", 0.0, 1.0),
+    EQUAL_TIME: ("reverse", 0.0, 2.7),
+    "reverse KL, lambda = 0.5": ("reverse", 0.5, 1.0),
+    "reverse KL, lambda = 1": ("reverse", 1.0, 1.0),
+    "per-token loss": ("token", 1.0, 1.0),
+    "sequence gradient": ("sequence", 1.0, 1.0),
+    "teacher's beam outputs (unit 11)": ("beam", 0.0, 1.0),
 }
 
 
@@ -69,7 +68,7 @@ def measure(model: GPT, teacher: GPT) -> dict[str, float]:
     greedy = padded(generate(model, prompt, task.LENGTH + 1, 0.0, task.EOS))
     could = task.faithful(own).double()
     could = could / could.sum(1, keepdim=True).clamp_min(1)  # a row that two could have written
-    shares = could.sum(0) / could.sum()
+    shares = could.sum(0) / could.sum().clamp_min(1)
     per_position = {
         "own": divergence_by_position(model, teacher, own, task.PROMPT),
         "data": divergence_by_position(model, teacher, fresh, task.PROMPT),
@@ -88,7 +87,9 @@ def train(model: GPT, teacher: GPT, data: Tensor, arm: str, seed: int) -> None:
     """Take the updates of one arm."""
     kind, fraction, longer = ARMS[arm]
     generator = torch.Generator().manual_seed(9000 + seed)
-    steps, done = STEPS * longer, 0
+    steps, done = int(STEPS * longer), 0
+    with torch.no_grad():
+        cache = torch.cat([teacher(x[:, :-1]) for x in data.split(1000)]) if fraction == 0 else None
 
     def loss(student: GPT, batch: Tensor) -> Tensor:
         nonlocal done
@@ -99,14 +100,12 @@ def train(model: GPT, teacher: GPT, data: Tensor, arm: str, seed: int) -> None:
             student, data[batch], task.PROMPT, fraction, task.EOS, generator
         )
         with torch.no_grad():
-            v = teacher(rows[:, :-1])
+            v = teacher(rows[:, :-1]) if cache is None else cache[batch]
         z = student(rows[:, :-1])
-        if kind in ("token", "sequence", "shuffled"):
+        if kind in ("token", "sequence"):
             log_q, log_p = (token_log_probs(x, rows[:, 1:]) for x in (z, v))
             if kind == "token":
                 return per_token_loss(log_q, log_p, mask)
-            if kind == "shuffled":
-                return shuffled_returns(log_q, log_p, mask, generator)
             return reverse_kl_surrogate(log_q, log_p, mask) / mask.sum(1).double().mean()
         if kind == "taid":
             return taid_loss(z, v, mask, 0.4 + 0.6 * done / steps)
@@ -118,13 +117,6 @@ def train(model: GPT, teacher: GPT, data: Tensor, arm: str, seed: int) -> None:
         }[kind](z, v, mask)
 
     fit_tokens(model, prompts, loss, steps=steps, lr=2e-3, seed=seed, progress=False)
-
-
-def shuffled_returns(log_q: Tensor, log_p: Tensor, mask: Tensor, generator) -> Tensor:
-    """Mark each row with what another row of the batch cost: a control."""
-    cost = ((log_q - log_p) * mask).detach()
-    to_go = cost.flip(1).cumsum(1).flip(1)[torch.randperm(len(cost), generator=generator)]
-    return (to_go * log_q * mask).sum() / mask.sum()
 
 
 def prompts(generator: torch.Generator) -> Tensor:
@@ -140,7 +132,7 @@ def run(teacher: GPT, seed: int) -> dict[str, dict[str, float]]:
     def nll(model: GPT, batch: Tensor) -> Tensor:
         return translation_nll(model, data[batch])
 
-    fit_tokens(start, prompts, nll, steps=STEPS, seed=seed, progress=False)
+    fit_tokens(start, prompts, nll, steps=WARM, seed=seed, progress=False)
     with torch.no_grad():
         beams = [beam_search(teacher, p, 7, 5, task.EOS)[0] for p in data[:, :7].split(1000)]
     beam = torch.cat([padded(b) for b in beams])
@@ -161,10 +153,7 @@ def main() -> None:
     results = against(runs, BASELINE)
     pairs = {
         "sequence gradient against per-token loss": ("sequence gradient", "per-token loss"),
-        "reverse KL: lambda = 1 against 3x as long": (
-            "reverse KL, lambda = 1",
-            "reverse KL, 3x as long",
-        ),
+        "reverse KL: lambda = 1 against equal time": ("reverse KL, lambda = 1", EQUAL_TIME),
         "reverse KL: lambda = 1 against lambda = 0": ("reverse KL, lambda = 1", "reverse KL"),
     }
     compared = {
@@ -184,6 +173,7 @@ def main() -> None:
             "claim": "sampled translations that are faithful (percent), against forward KL",
             "seeds": list(SEEDS),
             "steps": STEPS,
+            "warm": WARM,
             "sentences": SENTENCES,
             "test_sentences": TEST,
             "teacher": measure(teacher, teacher),
@@ -206,8 +196,8 @@ def main() -> None:
                 places=2,
             ),
             headline(
-                "Token-level reverse KL, on-policy against off-policy at equal time: nothing here",
-                compared["reverse KL: lambda = 1 against 3x as long"]["sampled_difference"],
+                "Token-level reverse KL, on-policy against off-policy at equal time",
+                compared["reverse KL: lambda = 1 against equal time"]["sampled_difference"],
                 "points",
                 over,
             ),

@@ -281,3 +281,33 @@ def test_taid_schedule_by_hand():
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call(*batch())
+
+
+class TestEvidence:
+    def test_directions(self):
+        stored = evidence.load("u12_directions")
+        assert len(stored["seeds"]) >= 5
+        results = stored["results"]
+        sampled = {arm: sum(e["sampled"]) / len(e["sampled"]) for arm, e in results.items()}
+        for arm, e in results.items():
+            if arm != "forward KL":
+                mean, low, high = e["sampled_difference"]
+                assert low <= mean <= high
+                assert mean == pytest.approx(sampled[arm] - sampled["forward KL"], abs=1e-3)
+        assert sampled["sequence gradient"] > sampled["reverse KL, lambda = 1"] + 20
+        assert results["sequence gradient"]["nll_difference"][1] > 0  # and its price
+        assert stored["teacher"]["sampled"] > 95
+
+    def test_exposure(self):
+        stored = evidence.load("u12_exposure")
+        assert len(stored["seeds"]) >= 5
+        last = "{}-{}".format(*stored["edges"][-2:])
+        gap = {
+            arm: [o - t for o, t in zip(e[f"own {last}"], e[f"text {last}"], strict=True)]
+            for arm, e in stored["results"].items()
+        }
+        assert min(gap["reverse KL"]) > 0  # worse after its own prefixes
+        assert all(
+            on < off
+            for on, off in zip(gap["reverse KL, on-policy"], gap["reverse KL"], strict=True)
+        )
