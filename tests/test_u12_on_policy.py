@@ -295,8 +295,12 @@ class TestEvidence:
                 assert low <= mean <= high
                 assert mean == pytest.approx(sampled[arm] - sampled["forward KL"], abs=1e-3)
         assert sampled["sequence gradient"] > sampled["reverse KL, lambda = 1"] + 20
+        seconds = [
+            sum(results[a]["seconds"])
+            for a in ("reverse KL, lambda = 1", "reverse KL, as long as lambda = 1 takes")
+        ]
+        assert 0.8 < seconds[0] / seconds[1] < 1.25  # stored: the two had the same time
         assert results["sequence gradient"]["nll_difference"][1] > 0  # and its price
-        assert stored["teacher"]["sampled"] > 95
 
     def test_exposure(self):
         stored = evidence.load("u12_exposure")
