@@ -635,7 +635,7 @@ plt.show()
 # which one you descend? Use the translators: which decision does the per-token loss not see the
 # consequences of, and for what kind of student are there consequences?
 
-# %% [markdown] written="12.what_it_leaves_out" points=3 minutes=10
+# %% [markdown] written="12.what_it_leaves_out" points=3 minutes=8
 # The per-token gradient treats the prefix as given, so it never asks how the present token changes the
 # prefixes that follow. The sequence gradient charges each token with G_t, all later costs included.
 # With the translators the first word decides whose dictionary has to be followed for the other five. If

@@ -227,6 +227,6 @@ JSD = Exercise(
             "A beta of 1.5 has no meaning, and you return a number for it. Raise a ValueError.",
         ),
     ),
-    minutes=15,
+    minutes=12,
     difficulty=2,
 )

@@ -334,6 +334,6 @@ ON_POLICY_BATCH = Exercise(
             "You do not use the generator that you are given, so no run can be repeated.",
         ),
     ),
-    minutes=20,
+    minutes=15,
     difficulty=3,
 )

@@ -284,6 +284,6 @@ REVERSE_KL_SURROGATE = Exercise(
             "The gradient also reaches the teacher's log-probabilities through the return.",
         ),
     ),
-    minutes=20,
+    minutes=15,
     difficulty=3,
 )
