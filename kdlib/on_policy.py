@@ -176,7 +176,7 @@ def reverse_kl_surrogate(
     G_t = sum_{t' >= t} [log q(y_t') - log p(y_t')],   a constant: what the rest of the row costs
 
     For y ~ q the mean of the gradient of S is the gradient of KL(q || p) over whole sequences; the
-    value of S means nothing. MiniLLM (Gu et al. 2023, arXiv 2306.08543, section 2.2) starts from
+    value of S means nothing. MiniLLM (Gu et al. 2023, arXiv 2306.08543) starts from
     the same gradient.
 
     Args:

@@ -483,7 +483,7 @@ check("03.ensemble_soft_targets", ensemble_soft_targets)
 # In the next figure two calm teachers say *coat* and a third one says *shirt*. However loud the third
 # gets, it holds one vote of three in your average. With averaged logits it soon decides alone.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 GARMENTS = ("Pullover", "Coat", "Shirt")
 
 

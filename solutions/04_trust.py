@@ -40,7 +40,7 @@ from kdlib.training import fit
 # The teacher is the one of unit 02. Two students of the same size learn from the same 300 labelled
 # images: one from the labels alone, one with the teacher's soft targets at T = 2.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 train = fashion_mnist(train=True)
 test = fashion_mnist(train=False, n=scale(grade=1000, cpu=10_000, full=10_000))
 teacher = load_teacher()

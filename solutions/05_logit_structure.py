@@ -180,7 +180,7 @@ for T in (1.0, 4.0):
 # Take a student that has learned 300 labels, and sort the images it has not seen by how sure the
 # teacher is.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 student = seeded(0, CNN, 16)
 few = slice(0, 300)
 fit(student, train.inputs[few], train.targets[few], steps=scale(grade=20, cpu=300, full=300))

@@ -23,8 +23,6 @@
 # (B, C, H, W) for a batch. $s$ is the student, $t$ the teacher.
 
 # %%
-from contextlib import contextmanager
-
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
@@ -80,6 +78,9 @@ for name, network in (("teacher", teacher), ("student", student)):
 
 
 # %% exercise="06.capture_features"
+from contextlib import contextmanager
+
+
 @contextmanager
 def capture_features(model: nn.Module, names: list[str]):
     """Give a dict from layer names to their latest outputs, for the length of a with block."""

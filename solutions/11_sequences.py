@@ -413,7 +413,7 @@ with torch.no_grad():
 # of a novel is dull, and samples at a low temperature come near it. Move the slider; the samples under it
 # are fixed.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 start = encode("My dear Mr. Bennet, ")
 
 

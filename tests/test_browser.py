@@ -183,7 +183,7 @@ def test_solution_runs_and_shows_verdicts_and_figures(page, lab: Lab) -> None:
     path = f"solutions/{UNIT}/{UNIT}.ipynb"
     open_notebook(page, lab, path)
     menu(page, "Run", "Run All Cells")
-    save_until(page, lab.root / path, has_run, seconds=300)
+    save_until(page, lab.root / path, has_run, seconds=900)
     code = code_cells(nbformat.read(lab.root / path, as_version=4))
     kinds = [set(o.data) for c in code for o in c.outputs if o.output_type != "stream"]
     assert sum("image/png" in kind for kind in kinds) >= 3
