@@ -118,14 +118,20 @@ class Life:
 
     def __init__(self, server: ForkServer, limits: Limits, deadline: float) -> None:
         self.server, self.limits, self.deadline = server, limits, deadline
-        self.km = ForkedKernelManager(server)
-        self.client = Client(self.km, limits)
 
     async def __aenter__(self) -> Life:
-        """Start the kernel."""
+        """Start the kernel, and once more if it does not answer."""
+        try:
+            await self._start()
+        except RuntimeError:
+            self.server.ask("kill")
+            await self._start()
+        return self
+
+    async def _start(self) -> None:
+        self.client = Client(ForkedKernelManager(self.server), self.limits)
         await self.client.async_start_new_kernel()
         await self.client.async_start_new_kernel_client()
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         """End it, whatever happened."""
@@ -133,8 +139,6 @@ class Life:
             await self.client._async_cleanup_kernel()
         except Exception:
             self.server.ask("kill")
-        context, self.km.context = self.km.context, None
-        context.destroy(linger=0)
 
     async def run(self, source: str, limit: float | None = None) -> list[NotebookNode]:
         """Run some source and give its outputs.

@@ -89,7 +89,8 @@ class Replay:
             question = step.check.exercise_id
             open_yet = question not in self.done.records and question not in self.done.lost
             if open_yet or question in self.unclear:
-                if not await self._alone(step, with_additions=True):
+                went = await self._alone(step, with_additions=True)
+                if not went and any(not (s.question or s.released) for s in self.steps):
                     await self._alone(step, with_additions=False)
         return self.done
 
@@ -98,7 +99,7 @@ class Replay:
 
         None says that it is unclear what to leave out.
         """
-        at = 0
+        at = position
         try:
             async with self._life() as life:
                 for at, step in enumerate(self.steps):
@@ -144,6 +145,8 @@ class Replay:
 
     @asynccontextmanager
     async def _life(self) -> AsyncIterator[Life]:
+        if time.monotonic() > self.deadline:
+            raise Lost(f"the whole notebook took more than {self.limits.total:g} s")
         self.done.lives += 1
         async with Life(self.server, self.limits, self.deadline) as life:
             try:

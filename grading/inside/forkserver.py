@@ -52,12 +52,12 @@ class Kernels:
         return {"status": self.status, "why": self.why, "peak": self.peak}
 
     def kill(self) -> dict:
+        """End the kernel, and wait until the last process of its namespace is gone."""
         if self.pid and self.status is None:
-            for pid in (self.first, self.pid):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            try:
+                os.kill(self.first, signal.SIGKILL)
+            except ProcessLookupError:
+                os.kill(self.pid, signal.SIGKILL)
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.poll()
 

@@ -1,0 +1,200 @@
+"""One submission from its bytes to its result: everything that a worker does for it.
+
+A job and its result are plain data, so that they can be pickled to another process, written to a
+file, or sent to another machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import nbformat
+
+from grading.forkserver import ForkServer
+from grading.judging import Verdict, judged, lost, outputs
+from grading.normalise import Normalised, normalise
+from grading.reading import Refused
+from grading.replay import Check, Replay, Run, Step
+from grading.sandbox import Limits
+from grading.suspect import suspicions
+from grading.template import Template
+from kdlib.checks import catalogue
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know to grade one submission.
+
+    Attributes:
+        unit: such as "02_soft_targets".
+        student: whose it is.
+        key: a hash of all that the result depends on.
+        content: the submitted file; empty with `refused`, when it could not be read.
+        release: the released notebook, as JSON.
+        seeds: exercise -> seed of the probe inputs, drawn for this run.
+        limits: what it may use.
+        sandboxed: False runs it as the user who grades.
+        everything: True also runs the released cells after the last check.
+        refused: why the file could not even be read.
+    """
+
+    unit: str
+    student: str
+    key: str
+    content: bytes
+    release: str
+    seeds: dict[str, int]
+    limits: Limits = field(default_factory=Limits)
+    sandboxed: bool = True
+    everything: bool = False
+    refused: str = ""
+
+
+@dataclass
+class Outcome:
+    """What became of one submission.
+
+    Attributes:
+        status: "graded", "refused" (nothing to grade, `words` say why) or "failed" (our fault, or
+            the machine's).
+        verdicts: exercise -> points, of how many, criteria, diagnoses, words.
+        notebook: executed, as JSON; "" unless graded.
+        repairs: what had to be put right.
+        eye: what a person should look at.
+        lives: how many kernels it took.
+        peak: bytes of memory that the student's processes used.
+        seconds: that it took.
+    """
+
+    unit: str
+    student: str
+    key: str
+    status: str
+    words: str = ""
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notebook: str = ""
+    repairs: list[str] = field(default_factory=list)
+    eye: list[str] = field(default_factory=list)
+    lives: int = 0
+    peak: int = 0
+    seconds: float = 0.0
+
+    @property
+    def points(self) -> float:
+        """Autograded points."""
+        return sum(verdict["points"] for verdict in self.verdicts.values())
+
+    @property
+    def max_points(self) -> float:
+        """Autograded points there are."""
+        return sum(verdict["max_points"] for verdict in self.verdicts.values())
+
+    def to_json(self) -> str:
+        """Write it as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def grade(job: Job, server: ForkServer) -> Outcome:
+    """Grade one submission; whatever goes wrong becomes an outcome, too."""
+    start = time.monotonic()
+    outcome = Outcome(job.unit, job.student, job.key, "graded")
+    try:
+        if job.refused:
+            raise Refused(job.refused)
+        template = Template(nbformat.reads(job.release, as_version=4), job.unit)
+        normalised = normalise(job.content, template)
+        steps = plan(normalised, job)
+        run = asyncio.run(Replay(steps, server, job.limits).run())
+        _judge(outcome, normalised, steps, run)
+        outcome.notebook = nbformat.writes(normalised.notebook)
+    except Refused as refused:
+        outcome.status, outcome.words = "refused", str(refused)
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+def plan(normalised: Normalised, job: Job) -> list[Step]:
+    """List the code cells to run: all, or those up to the last check."""
+    steps: list[Step] = []
+    question = ""
+    for cell in normalised.notebook.cells:
+        slot = normalised.slots.get(cell.id)
+        if cell.cell_type != "code":
+            continue
+        released = cell.id in normalised.released
+        if slot and slot.role == "check":
+            exercise = catalogue().get(slot.question)
+            if exercise is None:
+                raise ValueError(f"{job.unit} checks {slot.question}, which is no exercise")
+            seconds = exercise.seconds * (len(exercise.probes) + 2) + 30
+            check = Check(slot.question, slot.name, job.seeds[slot.question], seconds)
+            steps.append(Step(cell, check, slot.question, released))
+        else:
+            question = slot.question if slot and slot.role == "answer" else ""
+            steps.append(Step(cell, None, question, released))
+    last = max((n for n, step in enumerate(steps) if step.check), default=-1)
+    keep = len(steps) if job.everything else last + 1
+    return steps[:keep]
+
+
+def _judge(outcome: Outcome, normalised: Normalised, steps: list[Step], run: Run) -> None:
+    for step in steps:
+        if not step.check:
+            continue
+        name = step.check.exercise_id
+        exercise = catalogue()[name]
+        verdict: Verdict
+        if name in run.lost:
+            verdict = lost(exercise, run.lost[name])
+            outcome.eye.append(f"{name}: {run.lost[name]}")
+        else:
+            verdict, problem = judged(exercise, run.records.get(name), step.check.seed)
+            if problem:
+                outcome.eye.append(f"{name}: {problem}")
+        step.cell.outputs = outputs(verdict)
+        outcome.verdicts[name] = {
+            "points": verdict.points,
+            "max_points": verdict.max_points,
+            "started": verdict.started,
+            "note": verdict.note,
+            "results": [[r.name, r.points, r.passed, r.message] for r in verdict.results],
+            "diagnoses": [d.name for d in verdict.diagnoses],
+        }
+    if run.lives > 1:
+        stopped = "the process had to be started again"
+        outcome.eye.append(f"{stopped} {run.lives - 1} time{'s' if run.lives > 2 else ''}")
+    outcome.repairs = normalised.repairs
+    outcome.eye += suspicions(_own_code(normalised))
+    outcome.lives, outcome.peak = run.lives, run.peak
+
+
+def _own_code(normalised: Normalised) -> dict[str, str]:
+    """The student's code by the question, without lines that the release has, too."""
+    lines = {
+        line.strip()
+        for slot in normalised.slots.values()
+        for line in slot.cell.source.splitlines()
+    }
+    found: dict[str, str] = {}
+    for cell in normalised.notebook.cells:
+        if cell.cell_type == "code" and cell.id not in normalised.released:
+            slot = normalised.slots.get(cell.id)
+            where = slot.question if slot and slot.question else "another cell"
+            own = [line for line in cell.source.splitlines() if line.strip() not in lines]
+            found[where] = found.get(where, "") + "\n".join(own) + "\n"
+    return found
+
+
+def failed(job: Job, words: str) -> Outcome:
+    """What a job that could not be done leaves behind."""
+    return Outcome(job.unit, job.student, job.key, "failed", words)
+

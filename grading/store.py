@@ -1,0 +1,89 @@
+"""What `kdgrade` keeps in the course folder, so that it can be stopped at any moment.
+
+    .kdgrade/UNIT/outcomes/STUDENT.json    the last outcome: written whole or not at all
+    .kdgrade/UNIT/entered/STUDENT.json     which outcome stands in which gradebook
+
+A grade is entered after its outcome is kept, and noted as entered after that: whatever is
+interrupted is done again, and doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from grading.job import Outcome
+
+
+class Store:
+    """The outcomes of one unit in one course folder."""
+
+    def __init__(self, root: Path, unit: str) -> None:
+        self.folder = root / ".kdgrade" / unit
+
+    def outcome(self, student: str) -> Outcome | None:
+        """Give a student's last outcome; None when there is none that can be read."""
+        try:
+            return Outcome.from_json(self._path("outcomes", student).read_text("utf-8"))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Give every student's last outcome, in the order of their names."""
+        for path in sorted((self.folder / "outcomes").glob("*.json")):
+            try:
+                yield Outcome.from_json(path.read_text("utf-8"))
+            except (OSError, ValueError, TypeError):
+                continue
+
+    def keep(self, outcome: Outcome) -> None:
+        """Keep an outcome in place of the student's last one."""
+        write(self._path("outcomes", outcome.student), outcome.to_json().encode())
+
+    def note_entered(self, outcome: Outcome, gradebook: str) -> None:
+        """Note that an outcome stands in a gradebook."""
+        note = {"key": outcome.key, "gradebook": gradebook}
+        write(self._path("entered", outcome.student), json.dumps(note).encode())
+
+    def is_entered(self, outcome: Outcome, gradebook: str) -> bool:
+        """Say whether this very outcome was noted as standing in this gradebook."""
+        try:
+            note = json.loads(self._path("entered", outcome.student).read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return note == {"key": outcome.key, "gradebook": gradebook}
+
+    def _path(self, what: str, student: str) -> Path:
+        return self.folder / what / f"{student}.json"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that there is always either the old one or the new one, even after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as new:
+        new.write(content)
+        new.flush()
+        os.fsync(new.fileno())
+    os.replace(new.name, path)
+
+
+def digest(*parts: bytes) -> str:
+    """Hash some bytes, such that no two different lists of parts have the same hash."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "big") + part)
+    return whole.hexdigest()
+
+
+def code_digest() -> str:
+    """Hash the code that grades: after an update of the course, everything is graded anew."""
+    import grading
+    import kdlib
+
+    folders = [Path(grading.__file__).parent, Path(kdlib.__file__).parent]
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    return digest(*(part for f in files for part in (f.name.encode(), f.read_bytes())))
