@@ -12,7 +12,7 @@ from nbgrader.coursedir import CourseDirectory
 from tqdm import tqdm
 
 from grading.gradebook import CourseError, Writer, read_config
-from grading.job import Job, Outcome
+from grading.outcome import Job, Outcome
 from grading.pool import LocalPool
 from grading.reading import Refused, read_file
 from grading.sandbox import Limits, require_sandbox
@@ -91,7 +91,7 @@ def _autograde_unit(
     pool = _pool(settings, len(todo))
     with tqdm(total=len(todo) + len(ready), desc=unit, unit="submission") as bar:
         try:
-            for outcome in (*ready, *()):
+            for outcome in ready:
                 _enter(outcome, store, writer, tally, bar)
             for outcome in pool.run(todo) if todo else ():
                 store.keep(outcome)

@@ -28,7 +28,7 @@ class ForkServer:
         folder: a short-lived folder shared with the sandbox, for the kernels' sockets.
     """
 
-    def __init__(self, limits: Limits, sandboxed: bool = True, units: tuple[str, ...] = ()) -> None:
+    def __init__(self, limits: Limits, sandboxed: bool = True) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kdg-")).resolve()
         self.scratch = Path(sandbox.SCRATCH) if sandboxed else self.folder / "scratch"
         if not sandboxed:
@@ -39,7 +39,7 @@ class ForkServer:
             "disk": limits.disk,
             "memory": limits.memory * MEGABYTE,
             "processes": limits.processes,
-            "preload": [*PRELOAD, *(f"kdlib.checks.{unit}" for unit in units)],
+            "preload": PRELOAD,
             "limits": {
                 "memory": limits.memory * MEGABYTE,
                 "file_size": limits.disk * MEGABYTE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import nbformat
@@ -17,10 +18,11 @@ from nbgrader.preprocessors import (
     OverwriteCells,
     SaveAutoGrades,
 )
+from sqlalchemy.exc import SAWarning
 from traitlets import List
 from traitlets.config import Config, PyFileConfigLoader
 
-from grading.job import Outcome
+from grading.outcome import Outcome
 
 
 class CourseError(Exception):
@@ -121,13 +123,9 @@ class Writer:
         said = _Ear()
         self.log.addHandler(said)
         try:
-            self.coursedir.assignment_id = outcome.unit
-            self.coursedir.student_id = outcome.student
-            converter = EnterOutcome(
-                coursedir=self.coursedir, config=self.config, log=self.log, force=True
-            )
-            converter.outcome = outcome
-            converter.start()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SAWarning)  # nbgrader's own, on a new submission
+                self._enter(outcome)
         except Exception as error:
             words = " ".join(said.lines[-2:]) or f"{type(error).__name__}: {error}"
             raise CourseError(words) from error
@@ -135,6 +133,15 @@ class Writer:
             self.log.removeHandler(said)
         if not self._autograded(outcome.unit, outcome.student).exists():
             raise CourseError(" ".join(said.lines[-2:]) or "no autograded notebook was written")
+
+    def _enter(self, outcome: Outcome) -> None:
+        self.coursedir.assignment_id = outcome.unit
+        self.coursedir.student_id = outcome.student
+        converter = EnterOutcome(
+            coursedir=self.coursedir, config=self.config, log=self.log, force=True
+        )
+        converter.outcome = outcome
+        converter.start()
 
     def _autograded(self, unit: str, student: str) -> Path:
         folder = self.coursedir.format_path(self.coursedir.autograded_directory, student, unit)

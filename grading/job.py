@@ -1,106 +1,21 @@
-"""One submission from its bytes to its result: everything that a worker does for it.
-
-A job and its result are plain data, so that they can be pickled to another process, written to a
-file, or sent to another machine.
-"""
+"""One submission from its bytes to its outcome: everything that a worker does for it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import nbformat
 
 from grading.forkserver import ForkServer
 from grading.judging import Verdict, judged, lost, outputs
 from grading.normalise import Normalised, normalise
+from grading.outcome import Job, Outcome
 from grading.reading import Refused
 from grading.replay import Check, Replay, Run, Step
-from grading.sandbox import Limits
 from grading.suspect import suspicions
 from grading.template import Template
 from kdlib.checks import catalogue
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker has to know to grade one submission.
-
-    Attributes:
-        unit: such as "02_soft_targets".
-        student: whose it is.
-        key: a hash of all that the result depends on.
-        content: the submitted file; empty with `refused`, when it could not be read.
-        release: the released notebook, as JSON.
-        seeds: exercise -> seed of the probe inputs, drawn for this run.
-        limits: what it may use.
-        sandboxed: False runs it as the user who grades.
-        everything: True also runs the released cells after the last check.
-        refused: why the file could not even be read.
-    """
-
-    unit: str
-    student: str
-    key: str
-    content: bytes
-    release: str
-    seeds: dict[str, int]
-    limits: Limits = field(default_factory=Limits)
-    sandboxed: bool = True
-    everything: bool = False
-    refused: str = ""
-
-
-@dataclass
-class Outcome:
-    """What became of one submission.
-
-    Attributes:
-        status: "graded", "refused" (nothing to grade, `words` say why) or "failed" (our fault, or
-            the machine's).
-        verdicts: exercise -> points, of how many, criteria, diagnoses, words.
-        notebook: executed, as JSON; "" unless graded.
-        repairs: what had to be put right.
-        eye: what a person should look at.
-        lives: how many kernels it took.
-        peak: bytes of memory that the student's processes used.
-        seconds: that it took.
-    """
-
-    unit: str
-    student: str
-    key: str
-    status: str
-    words: str = ""
-    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    notebook: str = ""
-    repairs: list[str] = field(default_factory=list)
-    eye: list[str] = field(default_factory=list)
-    lives: int = 0
-    peak: int = 0
-    seconds: float = 0.0
-
-    @property
-    def points(self) -> float:
-        """Autograded points."""
-        return sum(verdict["points"] for verdict in self.verdicts.values())
-
-    @property
-    def max_points(self) -> float:
-        """Autograded points there are."""
-        return sum(verdict["max_points"] for verdict in self.verdicts.values())
-
-    def to_json(self) -> str:
-        """Write it as JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Outcome:
-        """Read what `to_json` wrote."""
-        return cls(**json.loads(text))
 
 
 def grade(job: Job, server: ForkServer) -> Outcome:
@@ -135,7 +50,7 @@ def plan(normalised: Normalised, job: Job) -> list[Step]:
             exercise = catalogue().get(slot.question)
             if exercise is None:
                 raise ValueError(f"{job.unit} checks {slot.question}, which is no exercise")
-            seconds = exercise.seconds * (len(exercise.probes) + 2) + 30
+            seconds = exercise.seconds * (len(exercise.probes) + 2) + job.limits.cell
             check = Check(slot.question, slot.name, job.seeds[slot.question], seconds)
             steps.append(Step(cell, check, slot.question, released))
         else:
@@ -192,9 +107,3 @@ def _own_code(normalised: Normalised) -> dict[str, str]:
             own = [line for line in cell.source.splitlines() if line.strip() not in lines]
             found[where] = found.get(where, "") + "\n".join(own) + "\n"
     return found
-
-
-def failed(job: Job, words: str) -> Outcome:
-    """What a job that could not be done leaves behind."""
-    return Outcome(job.unit, job.student, job.key, "failed", words)
-

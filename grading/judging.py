@@ -19,12 +19,10 @@ def judged(exercise: Exercise, text: Any, seed: int) -> tuple[Verdict, str]:
     Returns:
         The verdict, and what a person should look at, or "".
     """
-    if text is None:
-        return lost(exercise, "the check could not be run after it"), "no record came back"
     try:
         record = wire.decode(exercise, text)
     except wire.BadRecord as error:
-        return lost(exercise, "the check could not be run after it"), f"a bad record: {error}"
+        return lost(exercise, "what came back is no result of it"), f"a bad record: {error}"
     if record == "missing":
         return nothing(exercise, f"There is no `{exercise.name}`: it is not defined."), ""
     if isinstance(record, str):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from grading.job import Job, Outcome, failed, grade
+from grading.outcome import Job, Outcome, failed
 
 _server: Any = None  # of this worker process
 
@@ -24,6 +24,7 @@ def work(job: Job) -> Outcome:
     """
     global _server
     from grading.forkserver import ForkServer
+    from grading.job import grade
 
     try:
         if _server is None or _server.process.poll() is not None or _server.made_for != _kind(job):

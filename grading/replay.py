@@ -160,4 +160,6 @@ class Replay:
         text = await life.observe(*arguments)
         if isinstance(text, str) and '"status": "timeout"' in text:
             text = await life.observe(*arguments)
+        if text is None:
+            raise Lost("no result came back from it", died=True)
         self.done.records[check.exercise_id] = text

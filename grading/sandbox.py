@@ -8,6 +8,7 @@ gets namespaces, a scratch disk and limits of its own.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,10 +17,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-import kdlib
-
 INSIDE = Path(__file__).resolve().parent / "inside"
-LIBRARY = Path(kdlib.__file__).resolve().parent
+LIBRARY = Path(importlib.util.find_spec("kdlib").origin).resolve().parent
 PLACE = "/opt/kdgrade"
 SCRATCH = f"{PLACE}/scratch"
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store")

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from grading.job import Outcome
+from grading.outcome import Outcome
 
 
 class Store:
@@ -81,9 +81,8 @@ def digest(*parts: bytes) -> str:
 
 def code_digest() -> str:
     """Hash the code that grades: after an update of the course, everything is graded anew."""
-    import grading
-    import kdlib
+    from grading.sandbox import INSIDE, LIBRARY
 
-    folders = [Path(grading.__file__).parent, Path(kdlib.__file__).parent]
+    folders = [INSIDE.parent, LIBRARY]
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     return digest(*(part for f in files for part in (f.name.encode(), f.read_bytes())))
