@@ -26,7 +26,9 @@ def judged(exercise: Exercise, text: Any, seed: int) -> tuple[Verdict, str]:
     if record == "missing":
         return nothing(exercise, f"There is no `{exercise.name}`: it is not defined."), ""
     if isinstance(record, str):
-        kind = record.partition(": ")[2] or "value"
+        problem, _, kind = record.partition(": ")
+        if problem == "not observed":
+            return nothing(exercise, f"What it returns cannot be looked at ({kind})."), ""
         return nothing(exercise, f"`{exercise.name}` is a {kind}, not a function."), ""
     try:
         return judge(exercise, record, seed), ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 
 from grading.autograde import Settings, autograde
 from grading.course import Course
+from grading.execute import SAFE
 from grading.outcome import Outcome
 from grading.sandbox import Limits, NoSandbox, require_sandbox
 from grading.store import Store
@@ -18,7 +21,7 @@ from tests.cheats import BOMBS, CHEATS, LOOPS, TYPED_IN
 
 FULL = tiny.POINTS
 SOFTMAX, ACCURACY, NLL = FULL
-LIMITS = Limits(cell=15, memory=1024, processes=30)
+LIMITS = Limits(cell=8, memory=1024, processes=30)
 
 
 def sandbox_works() -> bool:
@@ -44,10 +47,11 @@ class Class:
         assert found
         return found
 
-    def shown(self, student: str) -> str:
-        """All outputs in the notebook that formgrader shows."""
+    def outputs(self, student: str) -> list[tuple[str, NotebookNode]]:
+        """The outputs that formgrader shows, each with the id of its cell."""
         path = self.course.root / "autograded" / student / tiny.UNIT / f"{tiny.UNIT}.ipynb"
-        return "\n".join(str(c.get("outputs", "")) for c in nbformat.read(path, 4).cells)
+        cells = nbformat.read(path, as_version=4).cells
+        return [(cell.id, output) for cell in cells for output in cell.get("outputs", [])]
 
 
 def name_of(cheat: str) -> str:
@@ -97,10 +101,19 @@ def test_a_cheat_earns_nothing(cheat: str, graded: Class) -> None:
     assert scores[SOFTMAX] == 2
     assert scores[ACCURACY] <= max(plain[ACCURACY], 0.5)
     assert scores[NLL] <= plain[NLL]
-    shown = graded.shown(name_of(cheat))
-    assert "FOUND" not in shown.replace("print(\"FOUND\"", "")
-    assert "<script" not in shown.replace("'text': '<script>", "")
-    assert "text/html" not in shown.replace("'text/html': \"<div class='kdlib-verdict'", "")
+    for cell, output in graded.outputs(name_of(cheat)):
+        assert "FOUND" not in output.get("text", "")
+        pages = {k: v for k, v in output.get("data", {}).items() if k not in SAFE}
+        assert list(pages) == (["text/html"] if cell in FULL else [])
+        assert not re.search("<(script|img|svg)", "".join(pages.values()))
+
+
+def test_the_cheats_run(graded: Class) -> None:
+    """A cheat with a slip of the pen would prove nothing."""
+    for cheat in {**CHEATS, **TYPED_IN}:
+        cells = dict(graded.outputs(name_of(cheat)))
+        stopped = cells.get(tiny.ACCURACY, {}).get("output_type") == "error"
+        assert not stopped, (cheat, cells[tiny.ACCURACY])
 
 
 @pytest.mark.parametrize("cheat", TYPED_IN)

@@ -57,11 +57,12 @@ def publish(exercise_id: str, answer: Callable[[], Any], seed: int) -> None:
     except NameError:
         text = json.dumps({"problem": "missing"})
     else:
-        if callable(found):
-            text = encode(observe(exercise, found, seed))
-        else:
-            kind = type(found).__name__[:100]
-            text = json.dumps({"problem": "not callable", "type": kind})
+        try:
+            text = encode(observe(exercise, found, seed)) if callable(found) else ""
+            problem, kind = "not callable", type(found).__name__
+        except Exception as error:  # a result that observing itself stumbles over
+            text, problem, kind = "", "not observed", type(error).__name__
+        text = text or json.dumps({"problem": problem, "type": kind[:MOST_STRING]})
     display({MIME: text, "text/plain": ""}, raw=True)
 
 
@@ -91,7 +92,7 @@ def decode(exercise: Exercise, text: Any) -> dict[str, Observation] | str:
         text: what `publish` displayed, or whatever was sent in its place.
 
     Returns:
-        The record, or "missing" or "not callable: TYPE" when there was nothing to observe.
+        The record, or "missing", "not callable: TYPE" or "not observed: ERROR" when there is none.
 
     Raises:
         BadRecord: it is anything else.
@@ -144,7 +145,9 @@ def _pack(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Tensor):
         return _pack_tensor(value)
     if isinstance(value, int | float):
-        return value if type(value) in (int, float) else _pack(value.__index__() if isinstance(value, int) else float(value))
+        exact = int if isinstance(value, int) else float
+        small = exact is float or -(2**63) <= int(value) < 2**63
+        return exact(value) if small else _opaque("very large int")
     if isinstance(value, str):
         return str(value) if len(value) <= MOST_STRING else _opaque("long string")
     if isinstance(value, list):
