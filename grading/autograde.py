@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from nbgrader.coursedir import CourseDirectory
 from tqdm import tqdm
 
+from grading.collect import Attempts
 from grading.gradebook import CourseError, Writer, read_config
 from grading.outcome import Job, Outcome
 from grading.pool import LocalPool
@@ -29,6 +31,7 @@ class Settings:
         sandboxed: False runs students' code as the user who grades.
         everything: True runs the cells after the last check, too.
         force: True grades also what has not changed.
+        policy: which attempt counts, "latest" or "best".
         db: a gradebook other than the configured one.
         scheduler: address of a dask scheduler, or "" for processes on this machine.
         limits: for each submission.
@@ -38,9 +41,10 @@ class Settings:
     sandboxed: bool = True
     everything: bool = False
     force: bool = False
+    policy: str = "latest"
     db: str = ""
     scheduler: str = ""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass
@@ -75,29 +79,47 @@ def _autograde_unit(
     root: Path, unit: str, settings: Settings, writer: Writer, tally: Tally
 ) -> None:
     store = Store(root, unit)
-    jobs = list(_jobs(writer.coursedir, unit, settings))
     standing = writer.graded(unit)
-    todo, ready = [], []
-    for job in jobs:
-        last = store.outcome(job.student)
-        if settings.force or last is None or last.key != job.key or last.status == "failed":
-            todo.append(job)
-        elif last.status == "graded" and not (
-            store.is_entered(last, writer.url) and job.student in standing
-        ):
-            ready.append(last)
-        else:
-            tally.unchanged += 1
+    waiting: dict[str, list[Job]] = defaultdict(list)
+    for job in _jobs(root, writer.coursedir, unit, settings):
+        waiting[job.student].append(job)
+    done = {s: [store.last(job, len(jobs) > 1) for job in jobs] for s, jobs in waiting.items()}
+    if settings.force:
+        done = {student: [None] * len(jobs) for student, jobs in waiting.items()}
+    todo = [j for s, jobs in waiting.items() for j, o in zip(jobs, done[s], strict=True) if not o]
+    ready = []
+    for student, outcomes in done.items():
+        if all(outcomes):
+            best = _best(outcomes)
+            entered = store.is_entered(best, writer.url) and student in standing
+            if best.status == "graded" and not entered:
+                ready.append(best)
+            else:
+                tally.unchanged += 1
     pool = _pool(settings, len(todo))
     with tqdm(total=len(todo) + len(ready), desc=unit, unit="submission") as bar:
         try:
             for outcome in ready:
-                _enter(outcome, store, writer, tally, bar)
-            for outcome in pool.run(todo) if todo else ():
                 store.keep(outcome)
                 _enter(outcome, store, writer, tally, bar)
+                bar.update()
+            for outcome in pool.run(todo) if todo else ():
+                jobs, outcomes = waiting[outcome.student], done[outcome.student]
+                if len(jobs) > 1:
+                    store.keep_try(outcome)
+                outcomes[[job.key for job in jobs].index(outcome.key)] = outcome
+                if all(outcomes):
+                    best = _best(outcomes)
+                    store.keep(best)
+                    _enter(best, store, writer, tally, bar)
+                bar.update()
         finally:
             pool.close()
+
+
+def _best(outcomes: list[Outcome]) -> Outcome:
+    """Of several attempts, give the last of those with the most points."""
+    return max(reversed(outcomes), key=lambda o: (o.status == "graded", o.points))
 
 
 def _pool(settings: Settings, count: int):
@@ -125,11 +147,10 @@ def _enter(outcome: Outcome, store: Store, writer: Writer, tally: Tally, bar: tq
         tally.failed += 1
         bar.write(f"{outcome.unit} {outcome.student}: failed. {outcome.words}")
     bar.set_postfix(refused=tally.refused, failed=tally.failed, refresh=False)
-    bar.update()
 
 
-def _jobs(coursedir: CourseDirectory, unit: str, settings: Settings) -> Iterator[Job]:
-    """Make a job of each submission of a unit."""
+def _jobs(root: Path, coursedir: CourseDirectory, unit: str, settings: Settings) -> Iterator[Job]:
+    """Make a job of each submission of a unit; of each attempt, if the best one counts."""
     path = Path(coursedir.format_path(coursedir.release_directory, ".", unit)) / f"{unit}.ipynb"
     if not path.is_file():
         raise CourseError(f"There is no released notebook {path}.")
@@ -148,19 +169,21 @@ def _jobs(coursedir: CourseDirectory, unit: str, settings: Settings) -> Iterator
             content = read_file(find_notebook(folder, unit))
         except Refused as reason:
             refused = str(reason)
-        key = digest(context.encode(), content, refused.encode())
-        yield Job(
-            unit,
-            student,
-            key,
-            content,
-            release,
-            seeds,
-            limits=settings.limits,
-            sandboxed=settings.sandboxed,
-            everything=settings.everything,
-            refused=refused,
-        )
+        earlier = Attempts(root, unit, student).contents() if settings.policy == "best" else []
+        for attempt in [*(c for c in earlier if c != content), content]:
+            words = refused if attempt is content else ""
+            yield Job(
+                unit,
+                student,
+                digest(context.encode(), attempt, words.encode()),
+                attempt,
+                release,
+                seeds,
+                limits=settings.limits,
+                sandboxed=settings.sandboxed,
+                everything=settings.everything,
+                refused=words,
+            )
 
 
 def submissions(coursedir: CourseDirectory, unit: str) -> Iterator[tuple[str, Path]]:

@@ -1,4 +1,4 @@
-"""`make bench-grading`: nbgrader's serial autograde and kdgrade on the same submissions, in one run.
+"""`make bench-grading`: nbgrader's serial autograde and kdgrade on the same submissions.
 
 Sixty invented students hand in a unit: a third right, a third with a known mistake in every
 exercise, a third half done. `--scale` grades 10, 100 and 300 with kdgrade alone.

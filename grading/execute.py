@@ -63,10 +63,10 @@ class Client(NotebookClient):
         kind, content = msg["msg_type"], msg["content"]
         if kind == "status":
             return super().process_message(msg, cell, cell_index)
-        if kind in ("display_data", "execute_result") and isinstance(content.get("data"), dict):
-            if wire.MIME in content["data"]:
-                self.records.append(content["data"][wire.MIME])
-                return None
+        data = content.get("data")
+        if kind == "display_data" and isinstance(data, dict) and wire.MIME in data:
+            self.records.append(data[wire.MIME])
+            return None
         if (output := _harmless(kind, content)) is None:
             return None
         size = _size(output)

@@ -49,7 +49,7 @@ class ForkServer:
         }
         inside = f"{sandbox.PLACE}/inside" if sandboxed else str(sandbox.INSIDE)
         wrapped = sandbox.command([self.folder]) if sandboxed else []
-        self._log = tempfile.TemporaryFile(dir=self.folder)
+        self._log = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - closed by close
         self.process = subprocess.Popen(
             [*wrapped, sys.executable, f"{inside}/forkserver.py", json.dumps(settings)],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The one writer: outcomes into nbgrader's gradebook and its autograded folder, by nbgrader's hand."""
+"""The one writer: outcomes into the gradebook and the autograded folder, by nbgrader's hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_config(root: Path, db: str = "") -> Config:
 
 
 class EnterOutcome(Autograde):
-    """nbgrader's autograde, with a notebook that was executed elsewhere in place of executing it."""
+    """nbgrader's autograde with a notebook that was executed elsewhere."""
 
     outcome: Outcome | None = None
     preprocessors = List([])

@@ -95,9 +95,7 @@ def _judge(outcome: Outcome, normalised: Normalised, steps: list[Step], run: Run
 def _own_code(normalised: Normalised) -> dict[str, str]:
     """The student's code by the question, without lines that the release has, too."""
     lines = {
-        line.strip()
-        for slot in normalised.slots.values()
-        for line in slot.cell.source.splitlines()
+        line.strip() for slot in normalised.slots.values() for line in slot.cell.source.splitlines()
     }
     found: dict[str, str] = {}
     for cell in normalised.notebook.cells:

@@ -92,7 +92,9 @@ def _places(pieces: list[Piece], template: Template) -> list[int | None]:
 
     def anchor(piece: Piece) -> int | None:
         found = (m[1] for m in ANCHOR.finditer(piece.source))
-        return next((template.by_anchor[name] for name in found if name in template.by_anchor), None)
+        return next(
+            (template.by_anchor[name] for name in found if name in template.by_anchor), None
+        )
 
     def check(piece: Piece) -> int | None:
         call = CHECK.match(piece.source) if piece.kind == "code" else None

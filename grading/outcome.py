@@ -90,4 +90,3 @@ class Outcome:
 def failed(job: Job, words: str) -> Outcome:
     """What a job that could not be done leaves behind."""
     return Outcome(job.unit, job.student, job.key, "failed", words)
-

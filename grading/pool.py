@@ -25,8 +25,11 @@ def work(job: Job) -> Outcome:
     global _server
     from grading.forkserver import ForkServer
     from grading.job import grade
+    from grading.sandbox import require_sandbox
 
     try:
+        if job.sandboxed:
+            require_sandbox()
         if _server is None or _server.process.poll() is not None or _server.made_for != _kind(job):
             close()
             _server = ForkServer(job.limits, job.sandboxed)

@@ -2,6 +2,7 @@
 
     .kdgrade/UNIT/outcomes/STUDENT.json    the last outcome: written whole or not at all
     .kdgrade/UNIT/entered/STUDENT.json     which outcome stands in which gradebook
+    .kdgrade/UNIT/tries/STUDENT/KEY.json   the outcomes of several attempts, when the best counts
 
 A grade is entered after its outcome is kept, and noted as entered after that: whatever is
 interrupted is done again, and doing it twice changes nothing.
@@ -16,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from grading.outcome import Outcome
+from grading.outcome import Job, Outcome
 
 
 class Store:
@@ -27,22 +28,30 @@ class Store:
 
     def outcome(self, student: str) -> Outcome | None:
         """Give a student's last outcome; None when there is none that can be read."""
-        try:
-            return Outcome.from_json(self._path("outcomes", student).read_text("utf-8"))
-        except (OSError, ValueError, TypeError):
-            return None
+        return self._read(self._path("outcomes", student))
 
     def outcomes(self) -> Iterator[Outcome]:
         """Give every student's last outcome, in the order of their names."""
         for path in sorted((self.folder / "outcomes").glob("*.json")):
-            try:
-                yield Outcome.from_json(path.read_text("utf-8"))
-            except (OSError, ValueError, TypeError):
-                continue
+            if outcome := self._read(path):
+                yield outcome
 
     def keep(self, outcome: Outcome) -> None:
         """Keep an outcome in place of the student's last one."""
         write(self._path("outcomes", outcome.student), outcome.to_json().encode())
+
+    def keep_try(self, outcome: Outcome) -> None:
+        """Keep the outcome of one of several attempts."""
+        write(self._path(f"tries/{outcome.student}", outcome.key), outcome.to_json().encode())
+
+    def last(self, job: Job, one_of_several: bool) -> Outcome | None:
+        """Give the outcome of this very job, if it was done before and did not fail."""
+        if one_of_several:
+            outcome = self._read(self._path(f"tries/{job.student}", job.key))
+        else:
+            outcome = self.outcome(job.student)
+        known = outcome is not None and outcome.key == job.key and outcome.status != "failed"
+        return outcome if known else None
 
     def note_entered(self, outcome: Outcome, gradebook: str) -> None:
         """Note that an outcome stands in a gradebook."""
@@ -56,6 +65,13 @@ class Store:
         except (OSError, ValueError):
             return False
         return note == {"key": outcome.key, "gradebook": gradebook}
+
+    @staticmethod
+    def _read(path: Path) -> Outcome | None:
+        try:
+            return Outcome.from_json(path.read_text("utf-8"))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def _path(self, what: str, student: str) -> Path:
         return self.folder / what / f"{student}.json"

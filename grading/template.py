@@ -95,7 +95,7 @@ class Template:
             call = CHECK.match(cell.source)
             if not call:
                 raise ValueError(
-                    f'{self.unit}: the autograded cell {known["grade_id"]} has to be '
+                    f"{self.unit}: the autograded cell {known['grade_id']} has to be "
                     f'check("NN.name", name); it is {cell.source[:80]!r}'
                 )
             return Slot(cell, "check", call[1], call[2])

@@ -91,7 +91,8 @@ wire.observe = lambda exercise, answer, seed: {
     "a forged record": FORGED + "\nwire.encode = lambda record: forged()",
     "a forged record of errors": FORGED
     + "\nwire.encode = lambda record: forged(status='raised', error_type='ValueError')",
-    "a forged verdict": FORGED + "\nwire.encode = lambda r: json.dumps({'points': 2, 'passed': True})",
+    "a forged verdict": FORGED
+    + "\nwire.encode = lambda r: json.dumps({'points': 2, 'passed': True})",
     "two records": FORGED
     + """
 _wrong = accuracy

@@ -5,6 +5,7 @@ Runs inside the outer sandbox, on the standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -79,7 +80,5 @@ def close_all_but(kept: set[int]) -> None:
         os.dup2(nowhere, standard)
     for number in map(int, os.listdir("/proc/self/fd")):
         if number > 2 and number not in kept:
-            try:
+            with contextlib.suppress(OSError):  # the listing's own
                 os.close(number)
-            except OSError:
-                pass  # the listing's own

@@ -1,0 +1,149 @@
+"""What was handed in, as it comes: files, folders and archives, and whose each notebook is.
+
+Nothing is ever unpacked to disk: an archive's names are labels here, never paths.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from grading.reading import LARGEST_FILE, Refused, read_file
+
+MOST_MEMBERS = 5_000
+LARGEST_ARCHIVE = 2 << 30  # bytes of all members together, unpacked
+DEEPEST = 2  # archives in archives
+IGNORED = re.compile(r"(^|/)(\.(?!\.?/)|__MACOSX/)")
+COPIES = re.compile(
+    r"^(?:(?:copy of|kopie von|copia de|copie de)\s+)+|(?:\s*\(\d+\)|\s*- copy|-copy\d*|-\d+)+$",
+    re.IGNORECASE,
+)
+NAMES = (  # as Moodle, Canvas and people call what they download or send
+    re.compile(r"(?P<who>[^/]+?)_\d+_assignsubmission_[a-z]+_?/?(?P<file>[^/]*)"),
+    re.compile(r"(?P<who>[a-z0-9.\-]+?)(?:_LATE)?_\d+_\d+_(?P<file>[^/]+)"),
+    re.compile(r"(?P<who>[^/_]+)_(?P<file>\d\d_[^/]+)"),
+)
+UNIT = re.compile(r"\d\d_[a-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A notebook that was handed in, or what stood in its place.
+
+    Attributes:
+        label: where it was, for people to read.
+        who: the student, as far as the name tells, or "".
+        unit: as far as the name tells, or "".
+        content: its bytes.
+        refused: why there are none, or "".
+    """
+
+    label: str
+    who: str = ""
+    unit: str = ""
+    content: bytes = b""
+    refused: str = ""
+
+
+def find(path: Path) -> Iterator[Found]:
+    """Find the notebooks in a file, a folder or an archive."""
+    if path.is_symlink():
+        yield Found(str(path), refused="This is a link.")
+    elif path.is_dir():
+        for file in sorted(path.rglob("*")):
+            inner = file.relative_to(path).as_posix()
+            if IGNORED.search(inner) or (file.is_dir() and not file.is_symlink()):
+                continue
+            yield from _file(file, inner)
+    elif path.exists():
+        yield from _file(path, path.name)
+    else:
+        yield Found(str(path), refused="There is no such file or folder.")
+
+
+def _file(path: Path, label: str) -> Iterator[Found]:
+    if path.suffix.lower() not in (".ipynb", ".zip"):
+        return
+    try:
+        content = read_file(path)
+    except Refused as reason:
+        yield _found(label, refused=str(reason))
+        return
+    if path.suffix.lower() == ".zip":
+        yield from _archive(content, label, 1)
+    else:
+        yield _found(label, content)
+
+
+def _archive(content: bytes, label: str, depth: int) -> Iterator[Found]:
+    """Look into an archive, which may be made to do harm."""
+    try:
+        archive = zipfile.ZipFile(BytesIO(content))
+        members = [m for m in archive.infolist() if not m.is_dir()]
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        yield _found(label, refused=f"The archive is damaged: {error}.")
+        return
+    if len(members) > MOST_MEMBERS:
+        words = f"The archive holds {len(members)} files; at most {MOST_MEMBERS} are taken."
+        yield _found(label, refused=words)
+        return
+    left = LARGEST_ARCHIVE
+    several = sum(member.filename.lower().endswith(".ipynb") for member in members) > 1
+    for member in members:
+        name = member.filename.replace("\\", "/")
+        kind = PurePosixPath(name).suffix.lower()
+        if IGNORED.search(name) or kind not in (".ipynb", ".zip"):
+            continue
+        inner = f"{label.removesuffix('.zip')}/{name}"
+        try:
+            with archive.open(member) as file:
+                data = file.read(min(LARGEST_FILE, left) + 1)
+        except Exception as error:  # encrypted, damaged, of an unknown method
+            yield _found(inner, refused=f"It cannot be unpacked: {error}.")
+            continue
+        left -= len(data)
+        if len(data) > LARGEST_FILE or left < 0:
+            yield _found(inner, refused="Unpacked, it is far too large for a notebook.")
+            return
+        if kind == ".ipynb":
+            yield _found(inner, data, hint=name if several else inner)
+        elif depth < DEEPEST:
+            yield from _archive(data, inner, depth + 1)
+        else:
+            yield _found(inner, refused="It lies in an archive in an archive in an archive.")
+
+
+def _found(label: str, content: bytes = b"", refused: str = "", hint: str = "") -> Found:
+    """Say whose a notebook is; an archive's own name tells nothing when it holds several."""
+    who, unit = guess(hint or label)
+    return Found(label, who, unit, content, refused)
+
+
+def guess(label: str) -> tuple[str, str]:
+    """Tell whose a file is, and of which unit, from its name and the folders it lies in."""
+    parts = [part for part in label.split("/") if part not in ("", ".", "..")]
+    stem = re.sub(r"\.(?:ipynb|zip)$", "", parts[-1] if parts else "", flags=re.IGNORECASE)
+    clean = COPIES.sub("", stem).strip()
+    folders = parts[:-1]
+    unit = next((p for p in (clean, *reversed(folders)) if UNIT.fullmatch(p)), "")
+    for text in (clean, *reversed(folders)):
+        for pattern in NAMES:
+            if match := pattern.fullmatch(text):
+                file = COPIES.sub("", match["file"]).strip()
+                unit = unit or (UNIT.search(file) or [""])[0]
+                return student_id(match["who"]), unit
+    for folder in reversed(folders):
+        if not UNIT.fullmatch(folder):
+            return student_id(folder), unit
+    return "", unit
+
+
+def student_id(name: str) -> str:
+    """Make a name into one that a folder and the gradebook can have: "Ada Müller" -> Ada-Muller."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._@]+", "-", plain).strip("-._")[:64]
