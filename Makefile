@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint release evidence grade-demo bench
+.PHONY: help lab test lint release evidence grade-demo bench bench-grading
 
 PYTHON ?= python3
 PORT ?= 8888
@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## show this list
-	@awk -F ': .*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= to jupyter lab; COURSE= another folder)
 	@echo "Starting JupyterLab on port $(PORT), at notebooks/. Ctrl-C twice stops it."
@@ -40,6 +40,9 @@ evidence: .venv/dev ## regenerate the experiments behind the course's claims (NA
 
 grade-demo: .venv/dev ## grade three invented students with nbgrader's own commands
 	@$(BIN)/python -m grading.demo
+
+bench-grading: .venv/dev ## time nbgrader's autograde against kdgrade (ARGS="--count 12", ARGS="--scale 10 100 300")
+	@$(BIN)/python -m grading.bench $(ARGS)
 
 bench: .venv/dev ## time the import of kdlib and every check
 	@$(BIN)/python -m benchmarks

@@ -100,7 +100,8 @@ def _autograde_unit(
     with tqdm(total=len(todo) + len(ready), desc=unit, unit="submission") as bar:
         try:
             for outcome in ready:
-                store.keep(outcome)
+                if store.outcome(outcome.student) != outcome:
+                    store.keep(outcome)
                 _enter(outcome, store, writer, tally, bar)
                 bar.update()
             for outcome in pool.run(todo) if todo else ():

@@ -11,6 +11,7 @@ import copy
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
@@ -72,7 +73,7 @@ def _split(piece: Piece, template: Template) -> list[Piece]:
     if len(known) < 2:
         return [piece]
     edges = [0, *known[1:], len(piece.source)]
-    parts = [piece.source[a:b].strip("\n") for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [piece.source[a:b].strip("\n") for a, b in pairwise(edges)]
     first = Piece(piece.kind, parts[0], piece.id, piece.grade_id)
     return [first, *(Piece(piece.kind, part) for part in parts[1:])]
 
@@ -91,10 +92,8 @@ def _places(pieces: list[Piece], template: Template) -> list[int | None]:
                     claimed.add(place)
 
     def anchor(piece: Piece) -> int | None:
-        found = (m[1] for m in ANCHOR.finditer(piece.source))
-        return next(
-            (template.by_anchor[name] for name in found if name in template.by_anchor), None
-        )
+        known = (template.by_anchor.get(m[1]) for m in ANCHOR.finditer(piece.source))
+        return next((place for place in known if place is not None), None)
 
     def check(piece: Piece) -> int | None:
         call = CHECK.match(piece.source) if piece.kind == "code" else None
@@ -110,9 +109,9 @@ def _places(pieces: list[Piece], template: Template) -> list[int | None]:
         for place in template.by_anchor.values():
             slot = template.slots[place]
             pattern = rf"^(?:(?:async )?def|class)\s+{slot.name}\b|^{slot.name}\s*=[^=]"
-            if slot.role == "answer" and place not in claimed:
-                if piece.kind == "code" and re.search(pattern, piece.source, re.MULTILINE):
-                    return place
+            sought = slot.role == "answer" and place not in claimed and piece.kind == "code"
+            if sought and re.search(pattern, piece.source, re.MULTILINE):
+                return place
         return None
 
     claim(anchor, once=False)

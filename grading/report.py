@@ -15,7 +15,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color-scheme: light dark }
 h2 { margin-top: 2rem } table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884; vertical-align: top }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884;
+  vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .bar { display: inline-block; height: .8em; background: #0072B2 }
 .warn .bar { background: #D55E00 } small { opacity: .75 }

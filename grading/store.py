@@ -78,7 +78,7 @@ class Store:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file so that there is always either the old one or the new one, even after a crash."""
+    """Write a file so that there is always either the old one or the new one, also in a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as new:
         new.write(content)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-SIGNS = (
-    (r"\b(?:_sealed|sealed|SealedError|kdlib\.checks|wire\.|catalogue)\b", "reaches into the checks"),
-    (r"\binspect\.getsource|__closure__|__wrapped__|cell_contents|\bgc\.get_", "looks for a reference"),
-    (r"input_transformers|ast_transformers|\bget_ipython\(\)\.(?!run_line_magic|system)", "changes IPython"),
-    (r"\bos\._exit|\bos\.kill|\bos\.fork|\bsignal\.|\batexit\b|\bsys\.exit", "acts on the process"),
-    (r"\bsubprocess\b|\bos\.system|\bos\.popen|^\s*!|^\s*%%(?:bash|sh)", "runs other programs"),
-    (r"\bctypes\b|\bsys\.modules\b|\bsetattr\(\s*(?:torch|kdlib|builtins)|\bsys\._getframe", "patches modules"),
-    (r"/proc/|gradebook|nbgrader|\bos\.environ", "looks at the grader's surroundings"),
-    (r"\bsocket\b|\brequests\.|urllib|\bhttp\.client", "uses the network"),
-    (r"record\+json|publish_display_data|display_pub", "displays records"),
-)  # fmt: skip
-PATTERNS = [(re.compile(pattern, re.MULTILINE), words) for pattern, words in SIGNS]
+SIGNS = {
+    "reaches into the checks": r"\b(?:_?sealed|SealedError|kdlib\.checks|wire\.|catalogue)\b",
+    "looks for a reference": r"\binspect\.getsource|__closure__|__wrapped__|cell_contents|\bgc\.",
+    "changes IPython": r"(?:input|ast)_transformers|get_ipython\(\)\.(?!run_line_magic|system)",
+    "acts on the process": r"\bos\.(?:_exit|kill|fork)|\bsignal\.|\batexit\b|\bsys\.exit",
+    "runs other programs": r"\bsubprocess\b|\bos\.(?:system|popen)|^\s*!|^\s*%%(?:bash|sh)",
+    "patches modules": r"\bctypes\b|\bsys\.(?:modules|_getframe)\b|\bsetattr\(\s*(?:torch|kdlib)",
+    "looks at the grader's surroundings": r"/proc/|gradebook|nbgrader|\bos\.environ",
+    "uses the network": r"\bsocket\b|\brequests\.|urllib|\bhttp\.client",
+    "displays records": r"record\+json|publish_display_data|display_pub",
+}
+PATTERNS = [(re.compile(pattern, re.MULTILINE), words) for words, pattern in SIGNS.items()]
 
 
 def suspicions(sources: dict[str, str]) -> list[str]:

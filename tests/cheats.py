@@ -21,7 +21,7 @@ CHEATS = {
     # ---------------------------------------------------------- named in the measurements
     "asserts turned into pass": """
 get_ipython().input_transformers_cleanup.append(
-    lambda lines: [line.replace("assert", "pass #").replace("check(", "print(2.0 or ") for line in lines])
+    lambda lines: [x.replace("assert", "pass #").replace("check(", "print(2.0 or ") for x in lines])
 """,
     "an AST transformer": """
 import ast
@@ -263,7 +263,8 @@ accuracy = lambda *a: evaluation.accuracy(*a)
 """,
     "the seal's inside": """
 from kdlib import evaluation
-accuracy = [c.cell_contents for c in evaluation.accuracy.__closure__ if callable(c.cell_contents)][0]
+_inside = [c.cell_contents for c in evaluation.accuracy.__closure__]
+accuracy = [f for f in _inside if callable(f)][0]
 """,
 }
 

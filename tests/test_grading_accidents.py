@@ -1,4 +1,4 @@
-"""What happens to notebooks between a student and a grader: put right, or refused with the cause."""
+"""What happens to notebooks on their way to a grader: put right, or refused with the cause."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from grading import notebooks as course
 from grading.normalise import Normalised, normalise
+from grading.notebooks import units
 from grading.reading import Refused, read_file
 from grading.template import Template
 from tests import tiny_unit as tiny
@@ -299,6 +301,19 @@ def test_nbformat_3_is_read(clean, template) -> None:
     old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": cells}]}
     done = normalise(json.dumps(old).encode(), template)
     assert program(done) == program(put_right(clean, template))
+
+
+@pytest.mark.parametrize("unit", units())
+def test_each_units_colab_form_is_the_same_program(unit: str) -> None:
+    """Filled in, with ids, metadata and outputs as Colab leaves them."""
+    template = Template(course.released(unit), unit)
+    filled = course.fill(unit, course.answers(course.solution(unit)))
+    clean = put_right(filled, template)
+    assert clean.repairs == []
+    colab(filled)
+    done = put_right(filled, template)
+    assert [c.source for c in done.notebook.cells] == [c.source for c in clean.notebook.cells]
+    assert done.repairs == []
 
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "cp1252")

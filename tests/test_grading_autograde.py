@@ -1,4 +1,4 @@
-"""`kdgrade autograde`: the same grades as nbgrader's, resumable, one writer, one bad file no harm."""
+"""`kdgrade autograde`: the same grades as nbgrader's, resumable, one bad file no harm."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_the_same_as_stock_autograde_and_feedback_that_tells_no_secret(
     assert ours == stock
     assert course.scores(tiny.UNIT)["right"] == FULL
     assert 0 < course.scores(tiny.UNIT)["partly"]["00-nll"] < 3
-    assert dict((row[0], row[4]) for row in ours["right"])["00-why"] is True
+    assert {row[0]: row[4] for row in ours["right"]}["00-why"] is True
 
     course.nbgrader("generate_feedback", tiny.UNIT)
     page = course.feedback("wrong", tiny.UNIT).read_text("utf-8")

@@ -62,7 +62,9 @@ def test_dependencies_are_listed_once() -> None:
     assert {name for name in names if re.search(rf"\b{name}\b", environment)} == set()
 
 
-def test_the_wheel_holds_kdlib_with_its_data_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wheel_holds_kdlib_with_its_data_and_the_grader_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
     run(*pip, f"--wheel-dir={tmp_path}", ".")
     (wheel,) = tmp_path.glob("*.whl")
@@ -70,6 +72,7 @@ def test_the_wheel_holds_kdlib_with_its_data_and_nothing_else(tmp_path: Path) ->
         names = archive.namelist()
         manifest = json.loads(archive.read("kdlib/assets/manifest.json"))
     assert {name.split("/")[0] for name in names} == {
+        "grading",
         "kdlib",
         f"kdlib-{PROJECT['version']}.dist-info",
     }

@@ -1,4 +1,4 @@
-"""A unit with three exercises and one written answer, for the tests of grading: built in no time."""
+"""A unit with three exercises and one written answer, for the tests of grading."""
 
 from __future__ import annotations
 
