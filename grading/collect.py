@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -93,9 +93,12 @@ def collect(root: Path, paths: list[Path], unit: str = "", student: str = "") ->
     templates = {path.stem: Template.read(path) for path in _released(coursedir)}
     if unit and unit not in templates:
         raise CourseError(f"There is no released unit {unit}; there are {', '.join(templates)}.")
+    numbers: dict[str, str] = {}
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f UTC")
     for path in paths:
         for found in find(path):
+            if found.number and numbers.setdefault(found.who, found.number) != found.number:
+                found = replace(found, refused=f"Another person is called {found.who}, too.")
             yield _receive(root, coursedir, templates, found, unit, student_id(student), now)
 
 
@@ -128,11 +131,13 @@ def _receive(
     if current.is_file() and not current.is_symlink():  # collected by other means before
         attempts.add(current.read_bytes(), str(current.relative_to(root)), "", now)
     number, new = attempts.add(found.content, found.label, words, now)
+    last = attempts.contents()[-1]
+    if not current.is_file() or current.is_symlink() or current.read_bytes() != last:
+        write(current, last)
+        write(folder / "timestamp.txt", now.encode())
     if not new:
         words = f"the same file as attempt {number}"
         return Received(found.label, who, unit, "again", words, number)
-    write(current, found.content)
-    write(folder / "timestamp.txt", now.encode())
     return Received(found.label, who, unit, "repaired" if words else "accepted", words, number)
 
 

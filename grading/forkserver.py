@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from grading import sandbox
@@ -29,7 +31,8 @@ class ForkServer:
     """
 
     def __init__(self, limits: Limits, sandboxed: bool = True) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="kdg-")).resolve()
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"kdg-{os.getpid()}-")).resolve()
         self.scratch = Path(sandbox.SCRATCH) if sandboxed else self.folder / "scratch"
         if not sandboxed:
             self.scratch.mkdir()
@@ -105,3 +108,13 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 pipe.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove what processes that were killed left behind."""
+    for folder in Path(tempfile.gettempdir()).glob("kdg-*-*"):
+        owner = folder.name.split("-")[1]
+        gone = owner.isdigit() and not Path(f"/proc/{owner}").exists()
+        status = folder.stat()
+        if gone and status.st_uid == os.getuid() and time.time() - status.st_mtime > 86_400:
+            shutil.rmtree(folder, ignore_errors=True)

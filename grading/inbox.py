@@ -24,8 +24,8 @@ COPIES = re.compile(
     re.IGNORECASE,
 )
 NAMES = (  # as Moodle, Canvas and people call what they download or send
-    re.compile(r"(?P<who>[^/]+?)_\d+_assignsubmission_[a-z]+_?/?(?P<file>[^/]*)"),
-    re.compile(r"(?P<who>[a-z0-9.\-]+?)(?:_LATE)?_\d+_\d+_(?P<file>[^/]+)"),
+    re.compile(r"(?P<who>[^/]+?)_(?P<number>\d+)_assignsubmission_[a-z]+_?/?(?P<file>[^/]*)"),
+    re.compile(r"(?P<who>[a-z0-9.\-]+?)(?:_LATE)?_(?P<number>\d+)_\d+_(?P<file>[^/]+)"),
     re.compile(r"(?P<who>[^/_]+)_(?P<file>\d\d_[^/]+)"),
 )
 UNIT = re.compile(r"\d\d_[a-z0-9_]+")
@@ -39,6 +39,7 @@ class Found:
         label: where it was, for people to read.
         who: the student, as far as the name tells, or "".
         unit: as far as the name tells, or "".
+        number: that the learning platform gave the student, or "".
         content: its bytes.
         refused: why there are none, or "".
     """
@@ -46,6 +47,7 @@ class Found:
     label: str
     who: str = ""
     unit: str = ""
+    number: str = ""
     content: bytes = b""
     refused: str = ""
 
@@ -120,12 +122,12 @@ def _archive(content: bytes, label: str, depth: int) -> Iterator[Found]:
 
 def _found(label: str, content: bytes = b"", refused: str = "", hint: str = "") -> Found:
     """Say whose a notebook is; an archive's own name tells nothing when it holds several."""
-    who, unit = guess(hint or label)
-    return Found(label, who, unit, content, refused)
+    who, unit, number = guess(hint or label)
+    return Found(label, who, unit, number, content, refused)
 
 
-def guess(label: str) -> tuple[str, str]:
-    """Tell whose a file is, and of which unit, from its name and the folders it lies in."""
+def guess(label: str) -> tuple[str, str, str]:
+    """Tell who, which unit and which number, from a file's name and the folders it lies in."""
     parts = [part for part in label.split("/") if part not in ("", ".", "..")]
     stem = re.sub(r"\.(?:ipynb|zip)$", "", parts[-1] if parts else "", flags=re.IGNORECASE)
     clean = COPIES.sub("", stem).strip()
@@ -136,11 +138,12 @@ def guess(label: str) -> tuple[str, str]:
             if match := pattern.fullmatch(text):
                 file = COPIES.sub("", match["file"]).strip()
                 unit = unit or (UNIT.search(file) or [""])[0]
-                return student_id(match["who"]), unit
+                number = match.groupdict().get("number", "")
+                return student_id(match["who"]), unit, number
     for folder in reversed(folders):
         if not UNIT.fullmatch(folder):
-            return student_id(folder), unit
-    return "", unit
+            return student_id(folder), unit, ""
+    return "", unit, ""
 
 
 def student_id(name: str) -> str:

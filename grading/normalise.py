@@ -8,6 +8,7 @@ define. The student's own cells stay where they were, after the released cell th
 from __future__ import annotations
 
 import copy
+import html
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from grading.reading import Piece, Refused, read_cells
 from grading.template import ANCHOR, CHECK, Slot, Template
 
 TAG = re.compile(r"<(?=[a-zA-Z/])")
+LINK = re.compile(r"\](?=\(|:)([(:]\s*<?)([^\s)>]*)")
+HARMLESS = re.compile(r"(?:https?|mailto):|[^:]*$|[^:]*[/?#]", re.IGNORECASE)
 MAKE = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
 
 
@@ -244,8 +247,15 @@ def _assemble(found: _Sorted, template: Template) -> Normalised:
 
 
 def _safe(piece: Piece) -> str:
-    """Give a cell's text; in Markdown no tag is left that an instructor's browser would follow."""
-    return piece.source if piece.kind == "code" else TAG.sub("&lt;", piece.source)
+    """Give a cell's text; in Markdown nothing is left that an instructor's browser would run."""
+    if piece.kind == "code":
+        return piece.source
+
+    def unlink(match: re.Match) -> str:
+        address = html.unescape(match[2]).replace("\\", "")
+        return match[0] if HARMLESS.match(address) else f"] {match[1]}{match[2]}"
+
+    return LINK.sub(unlink, TAG.sub("&lt;", piece.source))
 
 
 def _what(slot: Slot) -> str:

@@ -286,6 +286,29 @@ def test_scripts_in_text_are_disarmed_and_mathematics_is_kept(clean, template) -
     assert "$a < b$" in source
 
 
+@pytest.mark.parametrize(
+    ("link", "kept"),
+    [
+        ("[a](https://x.org/a:b)", True),
+        ("[a](figure.png)", True),
+        ("[a](#part-2:x)", True),
+        ("[a](javascript:alert(1))", False),
+        ("[a](  JavaScript:alert(1))", False),
+        ("[a](&#106;avascript:alert(1))", False),
+        ("[a](javascript\\:alert(1))", False),
+        ("[a](data:text/html,x)", False),
+        ("[a]: javascript:alert(1)", False),
+        ("[a][b]\n\n[b]: vbscript:x", False),
+    ],
+)
+def test_links_that_run_something_are_none(link: str, kept: bool, clean, template) -> None:
+    from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+    cell(clean, tiny.WHY).source += f"\n\n{link}"
+    source = cell(put_right(clean, template).notebook, tiny.WHY).source
+    assert ("href" in markdown2html_mistune(source)) == kept
+
+
 def test_an_unanswered_question_is_still_untouched(template) -> None:
     done = put_right(tiny.fill(template.notebook, {}), template)
     assert {c.id for c in done.notebook.cells} == done.released
