@@ -23,7 +23,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ["KDLIB_PROGRESS"] = "off"
 
 
-SLOWEST_FIRST = ("test_pipeline.py", "test_browser.py", "test_builder.py")
+SLOWEST_FIRST = (
+    "test_grading_cheats.py",
+    "test_grading_autograde.py",
+    "test_pipeline.py",
+    "test_browser.py",
+    "test_builder.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

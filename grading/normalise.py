@@ -8,7 +8,6 @@ define. The student's own cells stay where they were, after the released cell th
 from __future__ import annotations
 
 import copy
-import html
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -17,12 +16,10 @@ from itertools import pairwise
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
+from grading.disarm import disarmed
 from grading.reading import Piece, Refused, read_cells
 from grading.template import ANCHOR, CHECK, Slot, Template
 
-TAG = re.compile(r"<(?=[a-zA-Z/])")
-LINK = re.compile(r"\](?=\(|:)([(:]\s*<?)([^\s)>]*)")
-HARMLESS = re.compile(r"(?:https?|mailto):|[^:]*$|[^:]*[/?#]", re.IGNORECASE)
 MAKE = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
 
 
@@ -247,15 +244,7 @@ def _assemble(found: _Sorted, template: Template) -> Normalised:
 
 
 def _safe(piece: Piece) -> str:
-    """Give a cell's text; in Markdown nothing is left that an instructor's browser would run."""
-    if piece.kind == "code":
-        return piece.source
-
-    def unlink(match: re.Match) -> str:
-        address = html.unescape(match[2]).replace("\\", "")
-        return match[0] if HARMLESS.match(address) else f"] {match[1]}{match[2]}"
-
-    return LINK.sub(unlink, TAG.sub("&lt;", piece.source))
+    return piece.source if piece.kind == "code" else disarmed(piece.source)
 
 
 def _what(slot: Slot) -> str:
