@@ -162,6 +162,8 @@ class Life:
             raise Lost(self._cause(), died=True) from None
         except Exception as error:  # a malformed message, say
             raise Lost(f"its messages could not be read ({type(error).__name__})") from error
+        if self.server.ask("check")["status"] is not None:
+            raise Lost(self._cause(), died=True)
         return cell.outputs
 
     async def observe(self, exercise_id: str, name: str, seed: int, limit: float) -> Any:

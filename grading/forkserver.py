@@ -44,7 +44,7 @@ class ForkServer:
             "processes": limits.processes,
             "preload": PRELOAD,
             "limits": {
-                "memory": limits.memory * MEGABYTE,
+                "memory": 2 * limits.memory * MEGABYTE,
                 "file_size": limits.disk * MEGABYTE,
                 "processes": 4 * limits.processes if sandboxed else 1 << 20,
                 "files": 512,

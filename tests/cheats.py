@@ -275,6 +275,7 @@ BOMBS = {
     "os._exit when asked": "import os\naccuracy = lambda *a: os._exit(0)",
     "SystemExit when asked": "accuracy = lambda *a: exit()",
     "memory": "x = []\nwhile True: x.append(bytearray(50_000_000))",
+    "memory asked for": "x = []\nwhile True: x.append(torch.empty(10_000_000))",
     "memory in many processes": (
         "import os, time\nfor _ in range(40):\n    if os.fork() == 0:\n"
         "        x = bytearray(os.urandom(1) * 100_000_000); time.sleep(60); os._exit(0)\n"

@@ -61,15 +61,23 @@ class Kernels:
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.poll()
 
+    def check(self) -> dict:
+        """Look now, so that what one cell has taken is not blamed on the next."""
+        self.watch()
+        return self.poll()
+
     def watch(self) -> None:
         """End the kernel when its processes are too many or use too much together."""
         if not self.pid or self.poll()["status"] is not None or not self.settings["sandbox"]:
             return
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         ours = [pid for pid in processes if pid not in (1, os.getpid(), self.pid)]
-        used = sum(map(_private_memory, ours))
+        sizes = [_memory(pid) for pid in ours]
+        used = sum(private for private, _ in sizes)
+        asked_for = max((virtual for _, virtual in sizes), default=0) - _memory(os.getpid())[1]
         self.peak = max(self.peak, used)
-        if used > self.settings["memory"]:
+        most = self.settings["memory"]
+        if used > most or asked_for > 1.5 * most:  # at 2 * most, nothing more is given
             self.why = "memory"
         elif len(ours) > self.settings["processes"]:
             self.why = "processes"
@@ -77,13 +85,15 @@ class Kernels:
             self.kill()
 
 
-def _private_memory(pid: int) -> int:
+def _memory(pid: int) -> tuple[int, int]:
+    """Give the bytes that a process has for itself, and those that it has asked for."""
     try:
         with open(f"/proc/{pid}/statm") as file:
-            _, resident, shared, *_ = map(int, file.read().split())
+            virtual, resident, shared, *_ = map(int, file.read().split())
     except (OSError, ValueError):
-        return 0
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+        return 0, 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    return (resident - shared) * page, virtual * page
 
 
 def _become_kernel(connection_file: str, settings: dict, tell: int) -> None:
