@@ -6,6 +6,7 @@ process. Reads one JSON request a line from standard input and answers each with
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -190,7 +191,11 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what an import prints is no answer
     for name in settings["preload"]:
-        importlib.import_module(name)
+        module, _, function = name.partition(":")
+        with contextlib.suppress(ImportError):  # then the kernels do without
+            module = importlib.import_module(module)
+            if function:
+                getattr(module, function)()
     kernels = Kernels(settings)
     print(json.dumps({"ready": os.getpid()}), file=answers)
     while True:
