@@ -68,6 +68,11 @@ def require_sandbox() -> None:
         raise NoSandbox(f"The sandbox needs Linux; this is {sys.platform}. {remedy}")
     if not shutil.which("bwrap"):
         raise NoSandbox(f"There is no `bwrap` on the PATH. {remedy}")
+    if hidden := [path for path in _python() if path.startswith("/tmp/")]:
+        raise NoSandbox(
+            f"This Python lies in {hidden[0]}, and the sandbox has a /tmp of its own: install "
+            "the course into an environment elsewhere."
+        )
     probe = (
         f"import sys; sys.path.insert(0, {PLACE + '/inside'!r}); import isolate; "
         "isolate.unshare(); isolate.private_disk('/tmp', megabytes=1)"
