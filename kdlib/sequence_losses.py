@@ -21,6 +21,7 @@ from kdlib.divergences import generalized_jsd, kl_divergence
 from kdlib.errors import require_fraction, require_same_shape, require_temperature, require_tensor
 
 __all__ = [
+    "cached_kd",
     "jsd",
     "mask_until_eos",
     "reverse_kl",
@@ -312,3 +313,43 @@ def skew_reverse_kl(
         raise ValueError(f"alpha must lie in [0, 1), got {alpha}")
     z, v = _pair(student_logits, teacher_logits, mask)
     return _skewed(z, v, alpha, denominator)
+
+
+@reference("16.cached_kd")
+def cached_kd(logits: Tensor, tokens: Tensor, log_probs: Tensor, mask: Tensor) -> Tensor:
+    """Forward KL against a teacher of whom only the K most probable tokens were kept.
+
+    sum_{i in K} p_i (log p_i - log q_i) + p_r (log p_r - log q_r), p_r = 1 - sum_{i in K} p_i
+
+    a mean over the positions that count. All the other tokens are one event of probability p_r, so
+    the loss is a KL divergence between distributions over K + 1 events: never negative, at most
+    the full KL (merging events cannot raise it), and equal to it for K = V.
+
+    Args:
+        logits: `(B, T, V)`, the student's.
+        tokens: `(B, T, K)`, int64: the teacher's K most probable tokens at the same position.
+        log_probs: `(B, T, K)`, their log-probabilities, of a softmax over all V.
+        mask: `(B, T)`, boolean: the positions that count. The others may hold NaN.
+
+    Returns:
+        A scalar, in nats per token. Without a position that counts it is 0, with a zero gradient.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    B, T, V = logits.shape
+    if tokens.shape != log_probs.shape or tokens.shape[:2] != (B, T) or mask.shape != (B, T):
+        raise ValueError(
+            f"for logits of shape {(B, T, V)}, tokens and log_probs must both be {(B, T, 'K')} and "
+            f"mask {(B, T)}, got {tuple(tokens.shape)}, {tuple(log_probs.shape)} and "
+            f"{tuple(mask.shape)}"
+        )
+    z, kept, log_p = logits[mask], tokens[mask], log_probs[mask].to(logits.dtype)
+    log_q = z.gather(-1, kept) - z.logsumexp(-1, keepdim=True)
+    p = log_p.exp()
+    terms = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
+    if kept.shape[-1] < V:
+        p_rest = (1 - p.sum(-1)).clamp(min=0)  # cached numbers are rounded
+        log_q_rest = z.scatter(-1, kept, float("-inf")).logsumexp(-1) - z.logsumexp(-1)
+        terms = terms + torch.special.xlogy(p_rest, p_rest) - p_rest * log_q_rest
+    return terms.sum() / max(1, len(terms))
