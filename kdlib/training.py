@@ -98,7 +98,7 @@ def fit(
     )
     history, queue = History(), torch.empty(0, dtype=torch.long)
     model.train()
-    for step in _bar(range(steps), progress):
+    for step in bar(range(steps), progress):
         if len(queue) < batch_size:
             queue = torch.randperm(len(inputs), generator=generator)
         batch, queue = queue[:batch_size], queue[batch_size:]
@@ -169,7 +169,7 @@ def fit_tokens(
     )
     history = History()
     model.train()
-    for step in _bar(range(steps), progress):
+    for step in bar(range(steps), progress):
         loss = loss_fn(model, draw(generator))
         history.losses.append(loss.item())
         if not math.isfinite(history.losses[-1]):
@@ -243,7 +243,7 @@ def _default_loss(temperature: float, alpha: float, label_smoothing: float) -> L
     return loss
 
 
-def _bar(steps: range, wanted: bool | None):
+def bar(steps: range, wanted: bool | None = None, unit: str = "step"):
     """Show a bar where someone is looking; a short run shows none (it appears after 2 s)."""
     if wanted is None:
         batch = os.environ.get("NBGRADER_EXECUTION") or os.environ.get("CI")
@@ -252,4 +252,4 @@ def _bar(steps: range, wanted: bool | None):
         return steps
     from tqdm.auto import tqdm
 
-    return tqdm(steps, delay=2, leave=False, unit="step")
+    return tqdm(steps, delay=2, leave=False, unit=unit)

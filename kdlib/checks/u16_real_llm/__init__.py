@@ -1,0 +1,12 @@
+"""Exercises of unit 16: a real language model, cut shorter, taught from a cache, and sped up."""
+
+from kdlib.checks.exercise import Exercise
+from kdlib.checks.u16_real_llm.block_influence import BLOCK_INFLUENCE
+from kdlib.checks.u16_real_llm.cached_kd import CACHED_KD
+from kdlib.checks.u16_real_llm.keep_layers import KEEP_LAYERS
+
+EXERCISES: tuple[Exercise, ...] = (
+    BLOCK_INFLUENCE,
+    KEEP_LAYERS,
+    CACHED_KD,
+)
