@@ -81,6 +81,24 @@ def blind_choices(depth: int, keep: int) -> dict[str, list[int]]:
     }
 
 
+def headlines(choices: dict) -> list[dict]:
+    """Removal against block influence at three depths, and against a blind choice."""
+
+    def row(claim: str, depth: int, other: str) -> dict:
+        at = choices[str(depth)]
+        x = paired_interval(at["removal"]["nll"], at[other]["nll"])
+        over = f"{len(SETS)} calibration sets"
+        return headline(claim, (x.mean, x.low, x.high), "nats per token", over, places=2)
+
+    first = "SmolLM2 cut to 15 of 30 layers: chosen by removal, not by block influence"
+    return [
+        row(first, 15, "block influence"),
+        row("... to 20 layers", 20, "block influence"),
+        row("... to 10 layers", 10, "block influence"),
+        row("... to 10 layers: chosen by removal, not spread evenly", 10, "spread evenly"),
+    ]
+
+
 def main() -> None:
     """Measure each layer on each set, and store what every choice costs."""
     torch.set_num_threads(1)
@@ -104,13 +122,6 @@ def main() -> None:
             at[way] = {"nll": [round(c, 3) for c in costs], "layers": kept}
         for way, e in at.items():
             print(keep, way, e["nll"])
-    most = choices[str(DEPTHS[-1])]
-
-    def against(a: str, b: str) -> list[float]:
-        x = paired_interval(most[a]["nll"], most[b]["nll"])
-        return [round(v, 3) for v in (x.mean, x.low, x.high)]
-
-    over = f"{len(SETS)} calibration sets"
     store(
         "u16_layers",
         {
@@ -124,22 +135,7 @@ def main() -> None:
             },
             "results": choices,
         },
-        headlines=[
-            headline(
-                f"Choosing {DEPTHS[-1]} of 30 layers of SmolLM2 by removal, not by block influence",
-                against("removal", "block influence"),
-                "nats per token",
-                over,
-                places=2,
-            ),
-            headline(
-                "... not spread evenly",
-                against("removal", "spread evenly"),
-                "nats per token",
-                over,
-                places=2,
-            ),
-        ],
+        headlines=headlines(choices),
     )
 
 

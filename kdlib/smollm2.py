@@ -254,6 +254,7 @@ def stand_in(vocabulary: int, layers: int = 6, seed: int = 0) -> nn.Module:
             num_attention_heads=4,
             num_key_value_heads=2,
             tie_word_embeddings=True,
+            initializer_range=0.3,
             bos_token_id=None,
             eos_token_id=None,
         )

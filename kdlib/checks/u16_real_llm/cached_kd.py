@@ -18,9 +18,9 @@ def _batch(
     lengths: tuple[int, ...] = (5, 2, 4),
     width: int = 5,
     vocabulary: int = 11,
-    teacher_is_student: bool = False,
+    agrees: bool = False,
+    more: float = 0.0,
     broken: bool = False,
-    sure: float = 0.0,
     rounded: bool = False,
     fits: str = "yes",
 ):
@@ -29,15 +29,14 @@ def _batch(
     def make(g: torch.Generator) -> Arguments:
         rows = len(lengths)
         z, v = (draw(g, rows, width, vocabulary, scale=2.0) for _ in "zv")
-        if teacher_is_student:
+        if agrees:
             v = z.clone()
         if rounded:
             v[..., 3] = v.amax(-1) + 8.0  # nearly all the probability is on one token
         log_p, tokens = v.log_softmax(-1).topk(kept, dim=-1)
         if rounded:
             log_p = (log_p * 100).round() / 100
-        if sure:
-            z = z.scatter_add(-1, tokens, torch.full_like(log_p, sure))
+        z = z.scatter_add(-1, tokens, torch.full_like(log_p, more))
         mask = torch.arange(width) < torch.tensor(lengths)[:, None]
         if broken:
             z[~mask] = log_p[~mask] = float("nan")
@@ -200,17 +199,17 @@ def _zero(evidence: Evidence) -> str | None:
 
 
 def _ordered(evidence: Evidence) -> str | None:
-    few, some, full = (float(evidence.value(name)) for name in ("few", "plain", "full"))
-    if min(few, some, full) < -1e-9:
+    found = [float(evidence.value(name)) for name in ("few", "plain", "full")]
+    kept = "Your loss is {:.4g} with 1 token kept, {:.4g} with 4 and {:.4g} with all of them."
+    if (much := float(evidence.value("too much"))) < -1e-9:
         return (
-            f"Your loss is {few:.4g} with 1 token kept, {some:.4g} with 4 and {full:.4g} with all "
-            "of them. A KL divergence is never negative."
+            f"For a student that puts too much on the kept tokens, your loss is {much:.4g}, below "
+            "that of one which agrees. A KL divergence is never negative."
         )
-    if not few <= some + 1e-9 or not some <= full + 1e-9:
-        return (
-            f"Your loss is {few:.4g} with 1 token kept, {some:.4g} with 4 and {full:.4g} with all "
-            "of them. Whoever sees less can only see less of a difference."
-        )
+    if min(found) < -1e-9:
+        return kept.format(*found) + " A KL divergence is never negative."
+    if not found[0] <= found[1] + 1e-9 or not found[1] <= found[2] + 1e-9:
+        return kept.format(*found) + " Whoever sees less can only see less of a difference."
     return None
 
 
@@ -238,7 +237,12 @@ CACHED_KD = Exercise(
         ),
         Probe("few", "the same 3 rows with a single token kept", _batch(1)),
         Probe("full", "the same 3 rows with all 11 tokens kept", _batch(11), ("logits",)),
-        Probe("same", "a student equal to the teacher", _batch(4, teacher_is_student=True)),
+        Probe("same", "a student equal to the teacher", _batch(4, agrees=True)),
+        Probe(
+            "too much",
+            "a student that agrees, but for a little too much on the 4 kept tokens",
+            _batch(4, agrees=True, more=1.0),
+        ),
         Probe(
             "broken",
             "rows with NaN where the mask is False",
@@ -248,7 +252,7 @@ CACHED_KD = Exercise(
         Probe(
             "sure",
             "a student that is very sure of the kept tokens",
-            _batch(4, sure=60.0),
+            _batch(4, more=60.0),
             gradients=("logits",),
         ),
         Probe("rounded", "log-probabilities kept with two decimals", _batch(4, rounded=True)),
@@ -263,7 +267,7 @@ CACHED_KD = Exercise(
         law(
             "never negative, and never more than the full KL",
             0.25,
-            ("few", "plain", "full"),
+            ("few", "plain", "full", "too much"),
             _ordered,
         ),
         _with_gradient("the full KL when all tokens are kept", 0.25, "full"),

@@ -77,7 +77,7 @@ class _Inner(nn.Module):
         return x
 
 
-class _Decoder(nn.Module):
+class Decoder(nn.Module):
     """A language model of one row, with the parts named and nested as in transformers."""
 
     def __init__(self, config: _Config) -> None:
@@ -87,12 +87,13 @@ class _Decoder(nn.Module):
         self.lm_head = nn.Parameter(torch.randn(WIDTH, WORDS, dtype=torch.float64))
 
     def forward(self, ids: Tensor, cache: _Cache | None = None) -> Tensor:
+        """Give the logits of the token after each, `(T, V)`."""
         return self.model(ids, cache) @ self.lm_head
 
 
 def _decoder(*keep: int):
     def make(g: torch.Generator) -> Arguments:
-        model = _Decoder(_Config(DEPTH))
+        model = Decoder(_Config(DEPTH))
         for weight in model.parameters():
             weight.data = torch.randn(*weight.shape, generator=g, dtype=torch.float64) * 0.7
         return {"model": model, "keep": list(keep)}
@@ -344,7 +345,7 @@ KEEP_LAYERS = Exercise(
             "You cut the list of layers and stop there. At once the copy reads a row well, so "
             "nothing shows. With a cache the first place stays empty, and every new token is "
             "taken for the first of the row. What else knows of the old numbers?",
-            "huggingface/transformers #30508 and #28462",
+            "huggingface/transformers #30508",
         ),
         Mistake(
             "places not renumbered",

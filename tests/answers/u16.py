@@ -1,0 +1,276 @@
+"""Right answers of unit 16, as different as can be."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def _states(hidden, mask):
+    if len(hidden) < 2:
+        raise ValueError("a layer has a state before and one after")
+    if any(state.shape[:2] != mask.shape for state in hidden):
+        raise ValueError("a state does not fit the mask")
+    if mask.sum() == 0:
+        raise ValueError("no token counts")
+
+
+def influence_pairs(hidden, mask):
+    _states(hidden, mask)
+    kept = [state[mask] for state in hidden]
+    return torch.stack([1 - F.cosine_similarity(a, b).mean() for a, b in pairwise(kept)])
+
+
+def influence_normalised(hidden, mask):
+    _states(hidden, mask)
+    unit = F.normalize(torch.stack([state[mask] for state in hidden]), dim=-1)  # (L + 1, N, D)
+    return 1 - torch.einsum("lnd,lnd->l", unit[:-1], unit[1:]) / unit.shape[1]
+
+
+def influence_numpy(hidden, mask):
+    _states(hidden, mask)
+    h = torch.stack(list(hidden)).numpy()[:, mask.numpy()]
+    dots = (h[:-1] * h[1:]).sum(-1)
+    norms = np.linalg.norm(h, axis=-1)
+    return torch.from_numpy(1 - (dots / (norms[:-1] * norms[1:])).mean(-1))
+
+
+def influence_loop(hidden, mask):
+    _states(hidden, mask)
+    found = []
+    for before, after in pairwise(hidden):
+        total, count = 0.0, 0
+        for b, t in mask.nonzero().tolist():
+            x, y = before[b, t], after[b, t]
+            total, count = total + x @ y / (x.norm() * y.norm()), count + 1
+        found.append(1 - total / count)
+    return torch.stack(found)
+
+
+def influence_where(hidden, mask):
+    """Put a harmless state where nothing counts; the shape stays `(B, T)`."""
+    _states(hidden, mask)
+    clean = [torch.where(mask[..., None], state, 1.0) for state in hidden]
+    weight = mask / mask.sum()
+    return torch.stack(
+        [(weight * (1 - F.cosine_similarity(a, b, dim=2))).sum() for a, b in pairwise(clean)]
+    )
+
+
+def influence_distance(hidden, mask):
+    """Half the squared distance of unit vectors is one minus their cosine."""
+    _states(hidden, mask)
+    unit = [state[mask] / state[mask].norm(dim=-1, keepdim=True) for state in hidden]
+    return torch.stack([(a - b).square().sum(-1).mean() / 2 for a, b in pairwise(unit)])
+
+
+def _numbers(model, keep):
+    depth = len(model.model.layers)
+    wanted = set(keep)
+    if not wanted or len(wanted) != len(keep) or not wanted <= set(range(depth)):
+        raise ValueError(f"keep must name different layers of 0..{depth - 1}")
+    return wanted
+
+
+def _renumber(student):
+    for place, layer in enumerate(student.model.layers):
+        layer.self_attn.layer_idx = place
+    student.config.num_hidden_layers = len(student.model.layers)
+    return student
+
+
+def keep_sorted(model, keep):
+    student, numbers = copy.deepcopy(model), sorted(_numbers(model, keep))
+    student.model.layers = nn.ModuleList([student.model.layers[n] for n in numbers])
+    return _renumber(student)
+
+
+def keep_deleting(model, keep):
+    wanted, student = _numbers(model, keep), copy.deepcopy(model)
+    for number in reversed(range(len(model.model.layers))):
+        if number not in wanted:
+            del student.model.layers[number]
+    return _renumber(student)
+
+
+def keep_popping(model, keep):
+    wanted, student = _numbers(model, keep), copy.deepcopy(model)
+    student.config.num_hidden_layers = 0
+    for number in range(len(student.model.layers)):
+        layer = student.model.layers.pop(0)
+        if number in wanted:
+            layer.self_attn.layer_idx = student.config.num_hidden_layers
+            student.model.layers.append(layer)
+            student.config.num_hidden_layers += 1
+    return student
+
+
+def keep_without_copying_the_rest(model, keep):
+    """Tell deepcopy that the layers to go are copied already, as nothing."""
+    wanted = _numbers(model, keep)
+    gone = {id(x): None for n, x in enumerate(model.model.layers) if n not in wanted}
+    student = copy.deepcopy(model, gone)
+    student.model.layers = nn.ModuleList(x for x in student.model.layers if x is not None)
+    return _renumber(student)
+
+
+def keep_rebuilt(model, keep):
+    """Make a shallower model and rename the weights."""
+    numbers = sorted(_numbers(model, keep))
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = len(numbers)
+    state = {k: v.clone() for k, v in model.state_dict().items() if ".layers." not in k}
+    for place, number in enumerate(numbers):
+        old, new = f"model.layers.{number}.", f"model.layers.{place}."
+        state |= {
+            new + k.removeprefix(old): v.clone()
+            for k, v in model.state_dict().items()
+            if k.startswith(old)
+        }
+    student = type(model)(config)
+    student.load_state_dict(state)
+    return student
+
+
+def keep_copied_layers(model, keep):
+    """Copy without any layer, then add a copy of each one wanted."""
+    wanted = _numbers(model, keep)
+    layers = model.model.layers
+    try:
+        model.model.layers = nn.ModuleList()
+        student = copy.deepcopy(model)
+    finally:
+        model.model.layers = layers
+    student.model.layers.extend(copy.deepcopy(layers[n]) for n in range(len(layers)) if n in wanted)
+    return _renumber(student)
+
+
+def _cache_fits(logits, tokens, log_probs, mask):
+    if tokens.shape != log_probs.shape:
+        raise ValueError("a log-probability for each token")
+    if not logits.shape[:2] == tokens.shape[:2] == mask.shape:
+        raise ValueError("different positions")
+
+
+def cached_selected(logits, tokens, log_probs, mask):
+    _cache_fits(logits, tokens, log_probs, mask)
+    z, kept, log_p = logits[mask], tokens[mask], log_probs[mask]
+    log_q, p = z.log_softmax(-1), log_p.exp()
+    loss = (p * (log_p - log_q.gather(-1, kept))).sum()
+    if kept.shape[-1] < z.shape[-1]:
+        rest = (1 - p.sum(-1)).clamp(min=0)
+        outside = torch.ones_like(z, dtype=torch.bool).scatter(-1, kept, False)
+        log_rest = log_q.masked_fill(~outside, -torch.inf).logsumexp(-1)
+        loss = loss + (torch.special.xlogy(rest, rest) - rest * log_rest).sum()
+    return loss / max(1, int(mask.sum()))
+
+
+def cached_events(logits, tokens, log_probs, mask):
+    """Write down both distributions over K + 1 events, and let PyTorch take the divergence."""
+    _cache_fits(logits, tokens, log_probs, mask)
+    z, kept, p = logits[mask], tokens[mask], log_probs[mask].exp()
+    log_q = z.log_softmax(-1)
+    events = log_q.gather(-1, kept)
+    if kept.shape[-1] < z.shape[-1]:
+        rest = log_q.scatter(-1, kept, -torch.inf).logsumexp(-1, keepdim=True)
+        events = torch.cat([events, rest], dim=-1)
+        p = torch.cat([p, (1 - p.sum(-1, keepdim=True)).clamp(min=0)], dim=-1)
+    return F.kl_div(events, p, reduction="sum") / max(1, len(z))
+
+
+def cached_loop(logits, tokens, log_probs, mask):
+    _cache_fits(logits, tokens, log_probs, mask)
+    total, count = 0 * logits[mask].sum(), 0
+    for b, t in mask.nonzero().tolist():
+        log_q = logits[b, t] - logits[b, t].logsumexp(0)
+        left = 1.0
+        for token, log_p in zip(tokens[b, t].tolist(), log_probs[b, t].tolist(), strict=True):
+            p = float(np.exp(log_p))
+            total, left = total + p * (log_p - log_q[token]), left - p
+        others = sorted(set(range(len(log_q))) - set(tokens[b, t].tolist()))
+        if others and left > 0:
+            total = total + left * (np.log(left) - log_q[others].logsumexp(0))
+        count += 1
+    return total / max(count, 1)
+
+
+def cached_where(logits, tokens, log_probs, mask):
+    """Keep the shape `(B, T)`: put harmless numbers where nothing counts, before any softmax."""
+    _cache_fits(logits, tokens, log_probs, mask)
+    z = torch.where(mask[..., None], logits, 0.0)
+    log_p = torch.where(mask[..., None], log_probs, 0.0)
+    log_q = F.log_softmax(z, dim=-1)
+    p = log_p.exp()
+    terms = p * log_p - p * torch.take_along_dim(log_q, tokens, -1)
+    each = torch.where(mask, terms.sum(-1), 0.0)
+    if tokens.shape[-1] != logits.shape[-1]:
+        rest = (1 - p.sum(-1)).clamp(0, 1)
+        inside = F.one_hot(tokens, logits.shape[-1]).any(-2)
+        log_rest = torch.where(inside, -torch.inf, log_q).logsumexp(-1)
+        tail = -torch.special.entr(rest) - rest * log_rest
+        each = each + torch.where(mask, tail, 0.0)
+    return each.sum() / mask.sum().clamp(min=1)
+
+
+def cached_sorted(logits, tokens, log_probs, mask):
+    """Sort the kept tokens to the front of the vocabulary; the rest is what stands behind."""
+    _cache_fits(logits, tokens, log_probs, mask)
+    z, kept, log_p = (x[mask] for x in (logits, tokens, log_probs))
+    if not len(z):
+        return logits.mul(0).sum()
+    k = kept.shape[-1]
+    front = torch.zeros_like(z, dtype=torch.long).scatter(-1, kept, 1)
+    others = front.argsort(dim=-1, stable=True)[:, : z.shape[-1] - k]
+    p, norm = log_p.exp(), z.logsumexp(-1, keepdim=True)
+    loss = F.kl_div(z.gather(-1, kept) - norm, log_p, reduction="none", log_target=True).sum(-1)
+    if k < z.shape[-1]:
+        rest = F.relu(1 - p.sum(-1))
+        log_q = z.gather(-1, others).logsumexp(-1) - norm[:, 0]
+        loss = loss + F.kl_div(log_q, rest, reduction="none")
+    return loss.mean()
+
+
+def cached_cross_entropy(logits, tokens, log_probs, mask):
+    """Cross-entropy less the teacher's entropy, event by event."""
+    _cache_fits(logits, tokens, log_probs, mask)
+    z, kept, p = logits[mask], tokens[mask], log_probs[mask].exp()
+    dense = torch.zeros_like(z).scatter(-1, kept, p)  # (N, V)
+    entropy = torch.special.entr(p).sum()
+    cross = -(dense * z.log_softmax(-1)).sum()
+    if p.shape[-1] < z.shape[-1]:
+        rest = (1 - p.sum(-1)).clamp_min(0.0)
+        hidden = torch.zeros_like(z).scatter(-1, kept, -torch.inf)
+        cross = cross + (rest * (z.logsumexp(-1) - (z + hidden).logsumexp(-1))).sum()
+        entropy = entropy + torch.special.entr(rest).sum()
+    return (cross - entropy) / max(len(z), 1)
+
+
+ANSWERS = {
+    "16.block_influence": [
+        influence_pairs,
+        influence_normalised,
+        influence_numpy,
+        influence_loop,
+        influence_where,
+        influence_distance,
+    ],
+    "16.keep_layers": [
+        keep_sorted,
+        keep_deleting,
+        keep_popping,
+        keep_without_copying_the_rest,
+        keep_rebuilt,
+        keep_copied_layers,
+    ],
+    "16.cached_kd": [
+        cached_selected,
+        cached_events,
+        cached_loop,
+        cached_where,
+        cached_sorted,
+        cached_cross_entropy,
+    ],
+}
