@@ -51,11 +51,13 @@ def _title(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
 
 def _markers(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
     seen: dict[tuple[str, str], int] = {}
-    for cell in cells:
+    for number, cell in enumerate(cells):
         kinds, others = ALLOWED[cell.marker]
         if cell.kind not in kinds:
             yield cell.line, f"a cell with {cell.marker}= must be a {kinds[0]} cell"
-        for key in cell.metadata.keys() - {cell.marker, *others, "tags", "lines_to_next_cell"}:
+        known = {cell.marker, *others, "tags", "lines_to_next_cell"}
+        known |= {"extras"} if number == 0 else set()
+        for key in cell.metadata.keys() - known:
             yield cell.line, f"{key}= does not belong on this cell; markers are {MARKERS}"
         if cell.marker and (first := seen.setdefault((cell.marker, cell.id), cell.line)) != (
             cell.line

@@ -49,9 +49,9 @@ class Project:
         repository = project["urls"]["Repository"].rstrip("/").removesuffix(".git")
         return cls(project["name"], project["version"], repository)
 
-    @property
-    def bootstrap(self) -> str:
-        requirement = f"{self.name} @ git+{self.repository}@v{self.version}"
+    def bootstrap(self, extras: str = "") -> str:
+        name = f"{self.name}[{extras}]" if extras else self.name
+        requirement = f"{name} @ git+{self.repository}@v{self.version}"
         return BOOTSTRAP.format(requirement=requirement).rstrip()
 
     def badge(self, unit: str) -> str:
@@ -142,7 +142,8 @@ def expand(unit: str, cells: list[Cell], catalogue: dict, project: Project) -> N
             source = f"{title}\n\n{project.badge(unit)}\n{rest}".rstrip()
         made.append(_cell(cell.kind, source, cell.metadata, nbgrader))
         if number == 0:
-            made.append(_cell("code", project.bootstrap, {}, None))
+            extras = cell.metadata.get("extras", "")
+            made.append(_cell("code", project.bootstrap(extras), {}, None))
     seen: dict[str, int] = {}
     for cell in made:
         seen[cell.id] = seen.get(cell.id, 0) + 1

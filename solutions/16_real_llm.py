@@ -6,7 +6,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] extras="llm"
 # # 16 · A real language model
 #
 # Everything so far fitted into seconds because the models were small. Now take one that people use:

@@ -25,13 +25,18 @@ COLAB = 'sys.modules["google.colab"] = types.ModuleType("google.colab")'
 def run_first_cell(folder: Path, colab: str, **environment: str) -> None:
     subprocess.run(
         [sys.executable, "-c", RUN.format(colab=colab)],
-        input=PROJECT.bootstrap,
+        input=PROJECT.bootstrap(),
         text=True,
         cwd=folder,
         env=os.environ | {"IPYTHONDIR": str(folder / ".ipython")} | environment,
         check=True,
         capture_output=True,
     )
+
+
+def test_a_unit_can_ask_for_an_extra() -> None:
+    assert '"kdlib[llm] @ git+' in PROJECT.bootstrap("llm")
+    assert '"kdlib @ git+' in PROJECT.bootstrap()
 
 
 @pytest.fixture
