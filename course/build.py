@@ -34,7 +34,7 @@ def execute(unit: str, notebook: NotebookNode) -> float:
         folder = Path(scratch, "work")
         folder.mkdir()
         inherited = {
-            k: v for k, v in os.environ.items() if not k.startswith(("KDLIB_", "NBGRADER_"))
+            k: v for k, v in os.environ.items() if not k.startswith(("KDLIB_", "NBGRADER_", "JPY_"))
         }
         environment = inherited | {
             "IPYTHONDIR": str(Path(scratch, "ipython")),

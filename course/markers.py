@@ -28,6 +28,15 @@ import sys
 if "google.colab" in sys.modules:
     %pip install --quiet "{requirement}"
 """
+LAST_WORDS = """\
+## Before you hand in
+
+Save the notebook, then run this cell. It runs each check again and looks at the file: is every
+answer there, once, and as you ran it?"""
+LAST = """\
+from kdlib.submission import check_submission
+
+check_submission({unit!r}{written})"""
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
 
 
@@ -131,7 +140,7 @@ def content_id(kind: str, source: str) -> str:
 def expand(unit: str, cells: list[Cell], catalogue: dict, project: Project) -> NotebookNode:
     """Make the solution notebook of a unit, not executed yet, with nbgrader's metadata."""
     said = announcements(cells, catalogue)
-    points = {c.id: c.metadata.get("points", 0) for c in cells if c.marker == "written"}
+    points = {str(c.id): c.metadata.get("points", 0) for c in cells if c.marker == "written"}
     made = []
     for number, cell in enumerate(cells):
         source, nbgrader = _expand_cell(cell, catalogue, points)
@@ -144,6 +153,9 @@ def expand(unit: str, cells: list[Cell], catalogue: dict, project: Project) -> N
         if number == 0:
             extras = cell.metadata.get("extras", "")
             made.append(_cell("code", project.bootstrap(extras), {}, None))
+    made.append(_cell("markdown", LAST_WORDS, {}, None))
+    written = f", written={list(points)}" if points else ""
+    made.append(_cell("code", LAST.format(unit=unit, written=written), {}, None))
     seen: dict[str, int] = {}
     for cell in made:
         seen[cell.id] = seen.get(cell.id, 0) + 1

@@ -152,7 +152,7 @@ print(f"the teacher pays {cost(teacher):.2f} nats per token and writes:\n{story(
 #   after the last one. Return a tensor (L,).
 # - `mask` (B, T) is boolean: True where a token counts. All tokens that count weigh the same, in whatever row they
 #   stand.
-# - Where the mask is False, hidden states may hold anything, NaN too.
+# - Where the mask is False, hidden states may hold anything, NaN too. Do not write into them.
 # - Fewer than two states, or no token that counts: a `ValueError`.
 
 
@@ -407,7 +407,9 @@ plt.show()
 #
 # - `logits` (B, T, V) are the student's. `tokens` (B, T, K) and `log_probs` (B, T, K) are the teacher's most probable
 #   tokens **at the same positions**, and their log-probabilities over all V tokens. Nothing needs to be shifted.
-# - `mask` (B, T) is boolean. Where it is False, everything may be NaN. No position that counts: the loss is 0.
+# - `mask` (B, T) is boolean. Where it is False, everything may be NaN. No position that counts: the loss is 0, and so is
+#   its gradient (`backward` works).
+# - Loss and gradient stay exact however sure the student is of the K tokens.
 # - It works, gradient included, for K = V (then there is no rest), and where cached probabilities add up to
 #   a little more than 1, since they were rounded.
 # - Return a scalar, in nats per token.

@@ -59,9 +59,7 @@ def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
         CheckFailed: under `nbgrader validate`, when the answer earns less than full marks.
     """
     from kdlib import progress
-    from kdlib.checks.judge import judge
-    from kdlib.checks.observe import observe
-    from kdlib.checks.verdict import CheckFailed, Result, Verdict, execution
+    from kdlib.checks.verdict import CheckFailed, execution
 
     exercises = catalogue()
     if exercise_id not in exercises:
@@ -71,24 +69,32 @@ def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
     exercise = exercises[exercise_id]
     if seed is None:
         seed = secrets.randbits(31) if execution() == "autograde" else _default_seed()
-    if callable(answer):
-        # nbgrader validate fails a cell for a warning or a progress bar on stderr
-        aside = io.StringIO() if execution() == "validate" else sys.stderr
-        with contextlib.redirect_stderr(aside):
-            record = observe(exercise, answer, seed)
-        verdict = judge(exercise, record, seed)
-    else:
-        results = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
-        note = (
-            f"The second argument is a {type(answer).__name__}. Pass the function itself, "
-            f"without parentheses: check({exercise_id!r}, {exercise.name})."
-        )
-        verdict = Verdict(exercise.id, exercise.title, results, (), note=note, seed=seed)
+    verdict = verdict_of(exercise, answer, seed)
     if not execution():
         progress.save(verdict)
     if execution() == "validate" and not verdict.passed:
         raise CheckFailed(str(verdict))
     return verdict
+
+
+def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
+    """Observe an answer and judge it; nothing is shown, raised or written down."""
+    from kdlib.checks.judge import judge
+    from kdlib.checks.observe import observe
+    from kdlib.checks.verdict import Result, Verdict, execution
+
+    if callable(answer):
+        # nbgrader validate fails a cell for a warning or a progress bar on stderr
+        aside = io.StringIO() if execution() == "validate" else sys.stderr
+        with contextlib.redirect_stderr(aside):
+            record = observe(exercise, answer, seed)
+        return judge(exercise, record, seed)
+    results = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
+    note = (
+        f"The second argument is a {type(answer).__name__}. Pass the function itself, "
+        f"without parentheses: check({exercise.id!r}, {exercise.name})."
+    )
+    return Verdict(exercise.id, exercise.title, results, (), note=note, seed=seed)
 
 
 def _default_seed() -> int:
