@@ -31,6 +31,7 @@ __all__ = [
     "chat",
     "fast_dtype",
     "load",
+    "quiet",
     "stand_in",
     "stories",
     "top_k",
@@ -143,7 +144,7 @@ def load(source: Source | None = None) -> tuple[nn.Module, object]:
         where = HUB
     else:
         where = HUB if _hub_answers() else convert()
-    with _quiet():
+    with quiet():
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
@@ -167,7 +168,7 @@ def convert() -> Path:
         scratch = Path(made)
         file = _gguf(scratch)
         print("Converting SmolLM2's weights, once ...", file=sys.stderr)
-        with _quiet():
+        with quiet():
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
@@ -225,7 +226,7 @@ def _hub_answers() -> bool:
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Keep transformers' notes and bars out of a notebook."""
     from transformers.utils import logging
 
@@ -242,7 +243,7 @@ def _quiet():
 
 def stand_in(vocabulary: int, layers: int = 6, seed: int = 0) -> nn.Module:
     """Give a tiny random model of the same architecture, where only the code is to be run."""
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         from transformers import LlamaConfig, LlamaForCausalLM
 
         torch.manual_seed(seed)
