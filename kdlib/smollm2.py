@@ -268,6 +268,8 @@ def trim_vocabulary(model: nn.Module, vocabulary: Tensor | Sequence[int]) -> nn.
     The softmax runs over what is left: p'(i) = p(vocabulary[i]) / sum_j p(vocabulary[j]).
     """
     kept = torch.as_tensor(vocabulary)
+    if model.config.vocab_size == len(kept):  # the cell is run a second time
+        return model
     weight = model.get_input_embeddings().weight.detach()[kept].clone()
     model.set_input_embeddings(nn.Embedding.from_pretrained(weight, freeze=True))
     model.lm_head = nn.Linear(weight.shape[1], len(kept), bias=False)

@@ -140,7 +140,7 @@ def generate(
             new = torch.multinomial(rows[-1], 1, generator=generator)
             tokens = torch.cat([tokens, new])
         p = target(tokens[None])[0, len(row) - 1 :].float().softmax(-1)  # (G + 1, V)
-        uniforms = torch.rand(drafted + 1, generator=generator)
+        uniforms = torch.rand(drafted + 1, generator=generator, device=prompt.device)
         kept = accept(tokens[len(row) :], torch.stack(rows), p, uniforms)
         looked += min(len(kept), drafted)
         stayed += len(kept) - 1

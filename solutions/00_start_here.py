@@ -10,7 +10,7 @@
 # # 00 · Start here
 #
 # Knowledge distillation trains a small network on what a large one says. This unit has two parts.
-# The first takes ten minutes: you write one line of code, a check speaks to you, and you know how
+# The first takes ten minutes: you write a few lines of code, a check speaks to you, and you know how
 # the whole course works. In the second you meet the **teacher** that the course distils: you measure
 # how often it is right, how sure it is, and whether it should be that sure.
 #
@@ -81,7 +81,8 @@ check("00.softmax_with_temperature", somebodys_answer)
 # - Each line with a **tick** is something that was tested and is right. It earns its points even
 #   when another line fails.
 # - Each line with a **cross** says what went wrong, in the numbers that this answer returned. The
-#   right numbers are never shown.
+#   right numbers are never shown. Inputs are often float64: a tensor that you make yourself takes the
+#   dtype of the input, or it rounds.
 # - **Looks like** names the mistake when it is a known one. The check has run a collection of wrong
 #   answers on the same inputs, and one of them behaves just like this one.
 #

@@ -19,7 +19,7 @@
 # - move between forward and reverse KL, and say what each asks of a student that is too small,
 # - recognise in a result which of the usual mistakes was made.
 #
-# You need about 70 minutes. Notation: $p$ is the teacher, $q$ the student; all numbers are in nats
+# You need about 90 minutes. Notation: $p$ is the teacher, $q$ the student; all numbers are in nats
 # (natural logarithms). Every function works on the last dimension and returns one number per row.
 
 # %%
@@ -248,7 +248,7 @@ check("01.generalized_jsd", generalized_jsd)
 # %% [markdown] hints="01.generalized_jsd"
 # - What is the logarithm of $\beta p_i$, in terms of $\log p_i$?
 # - Two KL divergences share the same second argument. Compute $\log m$ once.
-# - $\log m$ has the shape `torch.logaddexp(log_p + ..., log_q + ...)`.
+# - $\log m$ has the shape `torch.logaddexp(log_p + ..., log_q + ...)`. Take `math.log` of beta.
 
 # %% [markdown] expect="01.generalized_jsd"
 # In the figure below, the scaled divergence starts at the forward KL on the left.
@@ -269,8 +269,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# *Figure: one pair of distributions. The scaled divergence runs from the forward KL (left end of the
-# blue line) and towards the reverse KL (right end of the other).*
+# *Figure: one pair of distributions. Divided by β it starts at the forward KL (left end of the blue
+# line); divided by 1 − β it ends at the reverse KL (right end of the other).*
 #
 # Move beta yourself and watch the mixture between the two:
 
@@ -332,7 +332,8 @@ check("01.total_variation", total_variation)
 # - One line, after two softmaxes.
 
 # %% [markdown] expect="01.total_variation"
-# Every point of the figure below lies under the dashed line.
+# Up to a KL of 2 every point of the figure below lies under the dashed line. Beyond, the bound is above one and
+# says nothing.
 
 # %%
 many = torch.randn(2, 600, 10, generator=torch.Generator().manual_seed(1)) * 2
@@ -432,7 +433,7 @@ plt.show()
 # *Figure: forward KL covers, reverse KL seeks. The forward fit has its top where the target has
 # almost nothing.*
 #
-# One target is an anecdote too. The stored run fits twenty random mixtures from random starts
+# One target is an anecdote. The stored run fits twenty random mixtures from random starts
 # (`python -m evidence u01_mode_seeking` regenerates it), and compares with the reverse KL, pair by
 # pair:
 

@@ -21,7 +21,7 @@
 # - run distillation without the mistakes that public code has made,
 # - say from measurements when soft targets help, and when they do not.
 #
-# You need about 80 minutes. Notation: $p$ is the teacher, $q$ the student, $v$ and $z$ their
+# You need about 110 minutes. Notation: $p$ is the teacher, $q$ the student, $v$ and $z$ their
 # logits, and $p^T = \mathrm{softmax}(v/T)$.
 
 # %%
@@ -42,7 +42,8 @@ from kdlib.training import fit
 # ## 2.1 What a teacher knows
 #
 # The teacher is a convolutional network that was trained on all 60,000 Fashion-MNIST images, at
-# 14x14 pixels. It is a constant from here on.
+# 14x14 pixels. It is a constant from here on. Of those images the course ships 20,000; students learn
+# from these.
 
 # %%
 train, test = fashion_mnist(train=True), fashion_mnist(train=False)
@@ -85,7 +86,8 @@ plt.show()
 # Write `near_misses(logits, targets)`.
 #
 # - `logits` is (N, C), `targets` is (N,) and holds every class at least once.
-# - Return M, a (C, C) tensor whose rows sum to one and whose diagonal is zero.
+# - Return M, a (C, C) tensor whose rows sum to one and whose diagonal is zero, in
+#   the dtype of `logits` (`torch.zeros` alone is float32).
 # - Share out each example's remainder first, then average over the examples of a class.
 # - On some images this teacher is so certain that $1 - p_i$ is zero in floating point. Your table
 #   has to be right for those too.
@@ -326,9 +328,9 @@ plt.show()
 # For large $T$, $\exp(z/T)$ is about $1 + z/T$. If each row of logits has mean zero, equation 2
 # becomes equation 4 of the paper:
 #
-# $$\frac{\partial}{\partial z_i} \mathrm{KL}(p^T \| q^T) \;\approx\; \frac{1}{N T^2}\,(z_i - v_i)$$
+# $$\frac{\partial}{\partial z_i} \mathrm{KL}(p^T \| q^T) \;\approx\; \frac{1}{C\,T^2}\,(z_i - v_i)$$
 #
-# with $N$ classes. That is the gradient of $\tfrac12 \|z - v\|^2$ up to a constant: **logit
+# with $C$ classes (the paper writes $N$). That is the gradient of $\tfrac12 \|z - v\|^2$ up to a constant: **logit
 # matching**, which Ba and Caruana had used before
 # ([arXiv 1312.6184](https://arxiv.org/abs/1312.6184)).
 #
@@ -358,11 +360,11 @@ check("02.logit_matching_gradient", logit_matching_gradient)
 
 # %% [markdown] hints="02.logit_matching_gradient"
 # - Over which dimension is a row centred, and is it enough to centre the difference?
-# - Subtract from $z - v$ its own mean over the classes, then divide by $N T^2$.
+# - Subtract from $z - v$ its own mean over the classes, then divide by $C T^2$.
 
 # %% [markdown] expect="02.logit_matching_gradient"
-# In the figure below the error hardly moves up to T = 10. From there it falls along a straight line
-# of slope -1: ten times the temperature, a tenth of the error.
+# In the figure below the error falls to about a half by T = 3 and hardly moves from there to T = 10. Then
+# it falls along a straight line of slope -1: ten times the temperature, a tenth of the error.
 
 # %%
 temperatures = torch.logspace(0, 3, 16)
@@ -509,7 +511,7 @@ print(
 # %% [markdown]
 # ## 2.8 Does it help?
 #
-# The student is a small CNN. It learns from 300, 1,000 or 6,000 labelled images, once from the
+# The student is a small CNN. It learns from labelled images (300 here; the stored run has 1,000 and 6,000 too), once from the
 # labels alone and once with your loss on top. All else is equal within a seed: images, initial
 # weights, order of batches, number of updates.
 

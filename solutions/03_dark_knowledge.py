@@ -166,7 +166,7 @@ check("03.class_bias", class_bias)
 
 # %% [markdown] expect="03.class_bias"
 # The student of soft targets needs a bias of 3 to 4; Hinton et al. used 3.5 on MNIST. The student of
-# labels needs about 13.
+# labels needs 13 to 14.
 
 # %% tags=["nbval-ignore-output"]
 b_soft, b_labels = (class_bias(z, BOOT, 0.1) for z in (from_soft, from_labels))
@@ -248,14 +248,14 @@ for name, (mean, low, high) in stored["differences"].items():
 
 # %% [markdown]
 # *Figure and table: recall of a class that the student never saw, 5 seeds with 95 % intervals; the
-# table averages over the ten classes. Before the correction there is next to nothing. After it, soft
+# table averages over the ten classes. Before the correction there is next to nothing, but for T-shirts. After it, soft
 # targets give 22 to 90 %. Hard labels give 0 before and, with a bias of 13, mostly little after.*
 #
 # Three things to read here.
 #
 # - The knowledge was there before the correction, in the *order* of the images by their boot logit. The
 #   bias only put the threshold where it belongs.
-# - The control matters: a bias alone finds a third of the bags and of the shirts, since an image that
+# - The control matters: a bias alone finds a third of the bags, shirts and pullovers, since an image that
 #   looks like nothing else goes to the class with the raised bias. **For shirts that beats the soft
 #   targets** (29 against 22 %): shirts lie between four other classes, where a teacher that speaks of
 #   shirts speaks of hard cases.

@@ -62,8 +62,8 @@ print(f"teacher: {accuracy(teacher_logits, train.targets):.1%} of its training i
 # \;+\; (1 - p_y)\, \underbrace{\mathrm{KL}(\hat p \,\|\, \hat q)}_{\text{NCKD}}$$
 #
 # because $\log p_j = \log(1 - p_y) + \log \hat p_j$ for every wrong class $j$. TCKD says how *sure*
-# to be. NCKD says which wrong classes are nearly right, and is what unit 02 called the dark
-# knowledge. Plain distillation multiplies it by $1 - p_y$. How large is that factor on real images?
+# to be. NCKD says which wrong classes are nearly right, and is the dark knowledge of
+# unit 03. Plain distillation multiplies it by $1 - p_y$. How large is that factor on real images?
 
 
 # %%
@@ -650,7 +650,8 @@ for arm in arms[1:]:  # the first one is plain KD
 # %% [markdown]
 # Four things to read here.
 #
-# - **Neither half does it alone.** TCKD without NCKD gains nothing over the labels. NCKD without TCKD
+# - **Neither half does it alone.** (Against the labels alone, as in the figure; plain KD is three points above
+#   them.) TCKD without NCKD gains nothing over the labels. NCKD without TCKD
 #   loses nearly nine points, because nobody tells the target's logit where to go; with the labels
 #   weighed as heavily as NCKD it gains one point of the three. Together they gain all three.
 # - **Decoupling as such changes nothing here.** The same average weight, a constant instead of

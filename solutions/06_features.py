@@ -19,7 +19,7 @@
 # - build an optimiser that really holds everything that has to learn,
 # - say from measurements what features add to soft targets, and what a forgotten regressor costs.
 #
-# You need about 85 minutes. A feature map is $F \in \mathbb{R}^{C \times H \times W}$ for one image,
+# You need about 110 minutes. A feature map is $F \in \mathbb{R}^{C \times H \times W}$ for one image,
 # (B, C, H, W) for a batch. $s$ is the student, $t$ the teacher.
 
 # %%
@@ -233,7 +233,7 @@ check("06.HintTrainer", HintTrainer)
 
 # %% [markdown] expect="06.HintTrainer"
 # Six ticks. The next cells train with your class, and once more with a trainer that forgets the
-# regressor.
+# regressor. With 100 updates yours only comes near the mean feature; the stored run has 200 and passes it.
 
 # %%
 HINTS = scale(grade=10, cpu=100, full=200)
@@ -356,6 +356,7 @@ plt.show()
 #   norm, not its square.
 # - A ReLU layer can be zero everywhere on an image: its map stays zero, and nothing becomes NaN.
 # - Where both maps agree the loss is zero and its gradient finite.
+# - The teacher is a constant: no gradient arrives at its features.
 
 
 # %% exercise="06.attention_loss"
@@ -393,8 +394,8 @@ print(f"other images: {attention_loss(small.roll(1, dims=0), second):.2f}")
 # %% [markdown]
 # The authors' own code computes something else, the mean over all entries of the *squared*
 # difference (szagoruyko/attention-transfer #34). With 49 positions and a distance of 0.7 that is
-# seventy times smaller, so weights from papers that use one form are useless with the other. The oracle that this
-# course tests against, torchdistill, offers both under names of their own.
+# seventy times smaller, so weights from papers that use one form are useless with the other. The library
+# torchdistill offers both under names of their own.
 #
 # ## 6.5 The flow between layers
 #
@@ -524,7 +525,7 @@ for name, part in parts.items():
 # %% [markdown]
 # ## 6.7 Does it help?
 #
-# Six ways to use the same 300 or 3,000 labelled images and the same teacher. Every student has 9
+# Five ways to use the same 300 or 3,000 labelled images and the same teacher. Every student has 9
 # convolutions with BatchNorm, the same initial weights within a seed, and **400 updates in all**. A
 # hint takes 200 of them, so that only 200 are left for the rest.
 #
@@ -773,4 +774,4 @@ for stage in range(3):
 # - Yim, Joo, Bae, Kim, *A Gift from Knowledge Distillation*, CVPR 2017
 # - Chen et al., *Knowledge Distillation with the Reused Teacher Classifier*, arXiv 2203.14001
 #
-# Next: unit 07, which compares not features but how examples relate to one another.
+# Next: unit 11, where the classifier becomes a language model.

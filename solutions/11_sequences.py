@@ -22,7 +22,7 @@
 # - write a beam search, and say what it finds that greedy decoding misses,
 # - say when to distil words and when to distil whole sequences, and what the second one costs.
 #
-# You need about 90 minutes. Notation: $p$ is the teacher, $q$ the student, $x$ a prompt, $y_t$ the
+# You need about 110 minutes. Notation: $p$ is the teacher, $q$ the student, $x$ a prompt, $y_t$ the
 # token at position $t$; shapes are (B, T) for rows of tokens and (B, T, V) for logits.
 
 # %%
@@ -105,7 +105,7 @@ check("11.shift_and_mask", shift_and_mask)
 # - Two comparisons joined by `&`, one for the end of the row and one for the end of the prompt.
 
 # %% [markdown] expect="11.shift_and_mask"
-# With no prompt (lengths of 1) the rows above count 5, 3 and 11 targets: each word's letters after the
+# With no prompt (prompt lengths of 1) the rows above count 5, 3 and 11 targets: each word's letters after the
 # first, and its EOS.
 
 # %%

@@ -631,7 +631,7 @@ plt.show()
 # ### Your turn, in words
 # {{12.what_it_leaves_out}}
 #
-# Both losses are zero in expectation exactly when the student equals the teacher. Why then can it matter
+# Both expected gradients are zero where the student equals the teacher. Why then can it matter
 # which one you descend? Use the translators: which decision does the per-token loss not see the
 # consequences of, and for what kind of student are there consequences?
 
@@ -666,7 +666,7 @@ plt.show()
 # {{12.prediction}}
 #
 # **Predict before you run.** (a) Which of these raises the share of faithful translations among the
-# student's *samples* most, and by how much roughly (over the stored seeds the start is 40 % on average, and the forward KL brings 10
+# student's *samples* most, and by how much roughly (over the stored seeds the start is 42 % on average, and the forward KL brings 10
 # points)? (b) How
 # many of the three translators will that student still imitate? (c) Will the token-level reverse KL gain
 # from being on-policy when both may use the same CPU time? Give reasons. Come back afterwards.
@@ -791,7 +791,7 @@ for name, e in stored["compared"].items():
 # times as much. Spend that time on more updates of the data, and on-policy is not ahead any more.
 #
 # **The per-token loss** has the same expected gradient as the reverse KL with lambda = 1, from one sampled
-# token instead of the whole vocabulary. The difference between these two arms is noise, and it costs points.
+# token instead of the whole vocabulary. What separates these two arms is the noise of the estimate, and it costs points.
 # Who has the teacher's logits should use them; the per-token loss is for teachers that send one number.
 #
 # **The sequence gradient** is another objective, and it shows. The student gives up two translators and writes
@@ -904,7 +904,7 @@ for name, key, unit in (
 #
 # $$\sum_{i \in S} q_i \log \frac{q_i}{p_i}, \qquad S = \text{the entries that the teacher sent}$$
 #
-# When verl got on-policy distillation, this was tried and taken out again: training was unstable
+# When verl, a library for reinforcement learning, got on-policy distillation, this was tried and taken out again: training was unstable
 # ([#5041](https://github.com/verl-project/verl/pull/5041)). One distribution is enough to see why.
 
 # %%
@@ -962,7 +962,7 @@ print(
 # mass to where nobody looks, until 37 % of it is left. A negative divergence in your log is always a sign
 # that something was left out or counted twice; in a thread on axolotl's distillation from stored
 # log-probabilities a user met one, and the cause was never settled
-# ([#2692](https://github.com/axolotl-ai-cloud/axolotl/issues/2692)). Unit 14 comes back to the tail.
+# ([#2692](https://github.com/axolotl-ai-cloud/axolotl/issues/2692)). Unit 16 comes back to the tail.
 #
 # ## What to remember
 #

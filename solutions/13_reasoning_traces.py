@@ -755,7 +755,7 @@ for level in levels:
 # - **A verifier against a teacher's logits.** SFT on verified traces wins with the erring teacher and beats
 #   that teacher. Imitation, on-policy or not, stays near its teacher's level.
 # - **Policy gradient is slowest by far.** One bit for each attempt is a thin signal, and 64 attempts
-#   for each update are so noisy that the student gets *worse*. Four times as many, at more than twice
+#   for each update are so noisy that the student gets *worse*. Four times as many, at three times
 #   the time, and it improves, slowly. It needs no teacher, though, and no teacher bounds it.
 #
 # One warning for your own runs. On-policy methods end a text where the *student* says EOS. In a public
@@ -772,4 +772,4 @@ for level in levels:
 # - Chen et al., *Evaluating Large Language Models Trained on Code*, arXiv 2107.03374
 # - Zelikman et al., *STaR: Bootstrapping Reasoning With Reasoning*, arXiv 2203.14465
 #
-# Next: unit 14, what breaks when the vocabulary has 128,000 tokens.
+# Next: unit 16, a real language model.

@@ -62,7 +62,8 @@ if REAL:
     print(f"\n{40 / (time.perf_counter() - started):.0f} tokens a second")
 
 # %% [markdown]
-# Your data are 432 short stories that this model wrote itself, sampled at temperature 0.8. A teacher's own text is
+# Your data are 432 short stories that this model wrote itself, sampled at temperature 0.8: 372 to learn from, 60 to
+# test. A teacher's own text is
 # the cheapest transfer set there is: no licence to ask for, as much as you like, and the teacher is at
 # home in it. It is also a bubble, and you will test inside the same bubble; keep that in mind.
 #
@@ -180,7 +181,7 @@ check("16.block_influence", block_influence)
 # - `F.cosine_similarity(a, b, dim=-1)` gives N cosines. Do it for each pair of neighbours in the list, and stack the results.
 
 # %% [markdown] expect="16.block_influence"
-# The first layer and the last ones turn the stream most, and a long middle part hardly moves it.
+# The first layer and the last one turn the stream most, and a long middle part hardly moves it.
 
 # %% [markdown]
 # The dear answer is to try: leave each layer out in turn, and see what eight stories cost then. Thirty
@@ -204,7 +205,7 @@ print(f"the whole model pays {cost(teacher, some):.2f} nats for these stories")
 print("without layer 0:", f"{removal[0]:.2f}", " without layer 15:", f"{removal[DEPTH // 2]:.2f}")
 
 # %% [markdown]
-# (Why does this work although each layer knows its old number? No cache is in use here. Hold that thought.)
+# (Each layer still knows its old number here, and nothing goes wrong. Hold that thought.)
 
 # %%
 _, ax = plots.figure(height=3.2)
@@ -221,9 +222,9 @@ plt.show()
 
 # %% [markdown]
 # *Figure: two opinions about the same thirty layers, on eight stories; a dot is a layer, and those far from the crowd
-# have their number. Both hold layers 0 and 29 dear. But layer 11 hardly turns the stream (its block influence is
-# among the smallest) and costs two nats; layer 24 turns it and costs little. A small turn in the right direction
-# can be everything.*
+# have their number. Both hold layers 0, 1 and 29 dear. But by block influence layer 11 stands in the middle of the crowd,
+# and without it a token costs two nats more; layer 24 turns the stream nearly four times as much and is worth half
+# a nat. A small turn in the right direction can be everything.*
 #
 # ### Your turn, in words
 # {{16.prediction}}
@@ -258,11 +259,12 @@ plt.show()
 # %% [markdown]
 # ## 16.3 Cut
 #
-# Cutting is three lines, and each of them is forgotten regularly. Beside its weights, a layer carries its
-# **place in the cache** of keys and values (`layer.self_attn.layer_idx`), and the model's `config` says
-# how many layers there are. Training uses no cache, so a mistake there stays hidden until
-# somebody generates text: layers then read each other's keys, or an index runs out of range
-# (huggingface/transformers #30508).
+# Cutting is three lines, and two of them are forgotten regularly. While a model writes, each layer keeps the keys
+# and values of the tokens that it has read, so that it need not read them again: the **cache**.
+# `layer.self_attn.layer_idx` is a layer's place in it, and `config.num_hidden_layers` says how many places there are.
+# Change the config alone, and the first pass stops with an IndexError (huggingface/transformers #30508). Change neither,
+# and a whole row is still read well, so training looks fine; but read token by token, a model without its layer 0
+# takes every token for the first.
 #
 # ### Your turn
 # {{16.keep_layers}}
@@ -342,11 +344,11 @@ for depth in depths:
 
 # %% [markdown]
 # *Figure and table: what 60 test stories cost after pruning, without any training; each mark is a set of
-# eight stories to choose by (the last three ways look at none).*
+# eight stories to choose by. Three ways look at none: drop the middle keeps equally many at both ends.*
 #
-# - **Blind choices are worse than knowing nothing.** A model that gives every token the same probability pays
+# - **At ten layers, blind choices are worse than knowing nothing.** A model that gives every token the same probability pays
 #   8.7 nats. The first ten layers pay 20: they are sure of themselves, and wrong. The last layer, which turns
-#   the stream into something that can be read as logits, is missing.
+#   the stream into something that can be read as logits, is missing. (The other two keep it, and pay 11 and 14.)
 # - **Scores for one layer do not add up.** At 25 layers it makes no difference which of the two scores
 #   you ask; at 20, block influence is ahead by a fifth of a nat; at 15, removal by more than a nat; at 10 they are level. Each score says what *one* layer is
 #   worth while all the others are there, and by then half of the others are gone. (What would a choice look like
@@ -411,8 +413,8 @@ plt.show()
 #   its gradient (`backward` works).
 # - Loss and gradient stay exact however sure the student is of the K tokens.
 # - It works, gradient included, for K = V (then there is no rest), and where cached probabilities add up to
-#   a little more than 1, since they were rounded.
-# - Return a scalar, in nats per token.
+#   a little more than 1, since they were rounded: then $p_r$ is 0.
+# - Return a scalar in the dtype of `logits`, in nats per token.
 
 
 # %% exercise="16.cached_kd"
@@ -442,7 +444,7 @@ check("16.cached_kd", cached_kd)
 # %% [markdown] hints="16.cached_kd"
 # - The student's log-probabilities of the K tokens come from a softmax over all V. How do you get at K entries of a (N, V) tensor?
 # - $q_r$ is $1 - \sum q_i$ on paper. In numbers that is 0 as soon as the student is sure, and log 0 follows. Is there a way to add up the *other* logits directly?
-# - `gather` picks the K logits; `logsumexp` over all is the softmax's denominator; `scatter` can set the K logits to minus infinity, so that a second `logsumexp` is the numerator of the rest. `torch.special.xlogy(p, p)` is 0 for p = 0.
+# - `gather` picks the K logits; `logsumexp` over all is the softmax's denominator; `scatter` can set the K logits to minus infinity, so that a second `logsumexp` is the numerator of the rest. `torch.special.xlogy(p, p)` is 0 for p = 0. For K = V leave the rest out: $1 - \sum p_i$ is then not 0 but rounding, and $q_r$ is 0.
 
 # %% [markdown] expect="16.cached_kd"
 # In the next cell the loss grows with K towards the full KL and never passes it.
@@ -477,7 +479,7 @@ print(f"{size / 1e6:.1f} MB, {seconds_teacher:.0f} processor seconds, {share:.0%
 # The other never looks at which token was written: it learns from your loss on the cached probabilities.
 
 # %%
-STEPS = scale(2, 30, 400)
+STEPS = scale(2, 60, 400)
 
 
 def draw(g: torch.Generator) -> Tensor:
@@ -515,9 +517,10 @@ for name, weight in (("fine-tuning", 0.0), ("distillation", 1.0)):
     print(story(students[name]))
 
 # %% [markdown]
-# A short run and one seed. The stored run (`python -m evidence u16_recovery`) has 80 updates, five seeds, all 60 test
+# One run, one seed. The stored run (`python -m evidence u16_recovery`) has 80 updates, five seeds, all 60 test
 # stories, and more arms: both losses, half and half; fine-tuning with twice the updates, which pays for the time the
-# teacher's answers took; the first ten layers instead of chosen ones; and ten layers with fresh weights.
+# teacher's answers took; the first ten layers instead of chosen ones; and ten layers with fresh weights between the teacher's embeddings
+# (these two learn half and half).
 
 # %%
 stored = evidence.load("u16_recovery")
@@ -535,17 +538,16 @@ axes[0].set_ylim(len(names) - 0.5, -0.5)
 plt.show()
 
 # %%
-print("against fine-tuning at equal tokens:")
+print("nats per token, against fine-tuning at equal tokens, KL to the teacher, seconds")
 for arm in names:
     e = results[arm]
     gain = e.get("nll_difference")
     against = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*gain) if gain else ""
     mean = sum(e["nll"]) / len(e["nll"])
-    print(
-        f"  {arm:37s} {mean:.2f} nats  {against:25s} {sum(e['seconds']) / len(e['seconds']):.0f} s"
-    )
+    kl, spent = (sum(e[m]) / len(e[m]) for m in ("kl", "seconds"))
+    print(f"  {arm:36s} {mean:.2f} {against:24s} {kl:.2f} {spent:4.0f} s")
 longer = stored["against_fine_tuning_twice_the_updates"]
-for metric, unit in (("nll", "nats"), ("acceptance", "points of acceptance")):
+for metric, unit in (("nll", "nats"), ("acceptance", "points that stay")):
     gain = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*longer[f"{metric}_difference"])
     print(f"distillation against fine-tuning with twice the updates: {gain} {unit}")
 print(f"the teacher's answers took {stored['cache_seconds']} s, once for all students")
@@ -565,7 +567,7 @@ print(f"the teacher's answers took {stored['cache_seconds']} s, once for all stu
 # - **The right panel has another winner.** Longer fine-tuning pays more per token and is *further* from the teacher in KL,
 #   and still its drafts stay half a point more often than the distilled student's. KL and acceptance are two measures of
 #   closeness. Choose by the one that your job needs.
-# - **All are far from the teacher's 1.7 nats**, after 320 stories. Minitron (arXiv 2407.14679) retrains its pruned
+# - **All are far from the teacher's 1.7 nats**, after 80 updates of four stories. Minitron (arXiv 2407.14679) retrains its pruned
 #   models, by distillation, on up to 3 % of the data that the original was trained on.
 
 # %% [markdown]
@@ -683,8 +685,8 @@ check("16.acceptance", acceptance)
 # %% tags=["nbval-ignore-output"]
 p_logits = logits_of(teacher, test)
 alphas = {"pruned": acceptance(p_logits, logits_of(student, test), test.mask).item()}
-for name, model in students.items():
-    alphas[name] = acceptance(p_logits, logits_of(model, test), test.mask).item()
+for name, m in students.items():
+    alphas[name] = acceptance(p_logits, logits_of(m, test), test.mask).item()
 for name, alpha in alphas.items():
     print(f"{name:14s} {alpha:.1%} of the drafted tokens should stay")
 
@@ -748,9 +750,9 @@ for number, G in enumerate((1, 2, 4, 8)):
         grid, [spec.speedup(a, G, c) for a in grid], color=plots.PALETTE[number], label=f"G = {G}"
     )
 ax.axhline(1, color=plots.BLACK, lw=0.8, ls="--")
-for name, alpha in alphas.items():
+for number, (name, alpha) in enumerate(alphas.items()):
     ax.axvline(alpha, color=plots.BLACK, lw=0.6, ls=":")
-    ax.text(alpha, 2.4, name, rotation=90, va="top", ha="right", fontsize=8)
+    ax.text(alpha, 2.45 - 0.7 * (number == 1), name, rotation=90, va="top", ha="right", fontsize=8)
 ax.set_ylim(0, 2.5)
 ax.set_xlabel("probability α that a drafted token stays")
 ax.set_ylabel("speed against plain decoding")
@@ -821,7 +823,7 @@ if REAL:
     )
 
 # %% tags=["nbval-ignore-output"]
-batch = collate([{"story": 0}, {"story": 1}])
+batch = {k: v.to(DEVICE) for k, v in collate([{"story": 0}, {"story": 1}]).items()}
 with torch.no_grad():
     mine_q = student(batch["input_ids"]).logits[:, :-1]
     mine_p = teacher(batch["input_ids"]).logits[:, :-1].log_softmax(-1)
@@ -842,13 +844,11 @@ if REAL:
 # %% tags=["nbval-ignore-output"]
 if REAL:
     trainer.train()
-    logged = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    print("TRL:", ", ".join(f"{value:.2f}" for value in logged))
 
 # %% [markdown]
 # Two differences are worth a thought. TRL asks the teacher in **every** step, at two thirds of the time of such a step; your
 # cache asks once. And it needs the logits of all V tokens of both models in memory at the same time: here
-# that is little, with 128,000 tokens it decides what fits (unit 14).
+# that is little, with 128,000 tokens it decides what fits.
 #
 # ### Your turn, in words
 # {{16.memo}}
@@ -860,7 +860,7 @@ if REAL:
 
 # %% [markdown] written="16.memo" points=4 minutes=12
 # I would prune and distil, but not expect it to be quick. Ten chosen layers of thirty pay 7.6 nats per token before training
-# (five calibration sets), where the whole model pays 1.7; after 80 updates on 320 of the teacher's stories they pay
+# (five calibration sets), where the whole model pays 1.7; after 80 updates on the teacher's own stories they pay
 # 3.5 with distillation and 3.8 with fine-tuning, a difference of a quarter of a nat on all five seeds. The teacher's answers cost as
 # much time as the training; spent on more fine-tuning, that time closes only a part of the gap, so
 # distillation is worth its price here, and the cache serves every further student. Choosing the layers matters more: the first
@@ -885,4 +885,4 @@ if REAL:
 # - Zhou et al., *DistillSpec: Improving Speculative Decoding via Knowledge Distillation*, arXiv 2310.08461
 # - Ben Allal et al., *SmolLM2: When Smol Goes Big*, arXiv 2502.02737
 #
-# Next: unit 17, where models have to fit into phones.
+# This is the last unit for now. Edge devices, safety and policy, and a capstone are in preparation.

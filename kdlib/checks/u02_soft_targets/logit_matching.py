@@ -45,7 +45,7 @@ LOGIT_MATCHING = Exercise(
         Mistake(
             "divided by rows, not classes",
             (lambda s, t, T: _centred(s - t) / (len(s) * T**2)),
-            "N in the equation is the number of classes, not of rows.",
+            "C in the equation is the number of classes, not of rows.",
         ),
         Mistake(
             "centred over the batch",
