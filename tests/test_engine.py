@@ -7,13 +7,16 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 
 from kdlib import progress
 from kdlib.checks import catalogue, check
+from kdlib.checks.criteria import matches
+from kdlib.checks.exercise import Exercise, Mistake, Probe
 from kdlib.checks.guard import TookTooLong, time_limit
 from kdlib.checks.judge import judge
 from kdlib.checks.observe import observe
-from kdlib.checks.verdict import CheckFailed
+from kdlib.checks.verdict import CheckFailed, Diagnosis, Result, Verdict
 
 KD = "02.kd_loss"
 
@@ -162,6 +165,74 @@ def test_a_forbidden_shortcut_is_named(shortcut):
     verdict = judge(exercise, observe(exercise, lambda s, *rest: shortcut(s).sum()))
     assert verdict.points == 0
     assert "calls `log_softmax`" in str(verdict)
+
+
+def test_a_question_is_not_told_as_a_bug():
+    stood = Diagnosis("greedy", "Why?", "someone/thing #1")
+    asked = Diagnosis("greedy", "Why?", "someone/thing #1, as a question")
+    assert stood.elsewhere == "The same bug stood in someone/thing #1."
+    assert asked.elsewhere == "Somebody asked about the same in someone/thing #1."
+    assert Diagnosis("greedy", "Why?", "").elsewhere == ""
+    verdict = Verdict("02.x", "X", (Result("a", 1.0, False, "b"),), (asked,))
+    for text in (str(verdict), verdict.to_html()):
+        assert "Somebody asked about the same in" in " ".join(text.split())
+        assert "as a question" not in text
+
+
+def test_a_teacher_that_is_no_constant_costs_one_criterion():
+    def undetached(student_features, teacher_features):
+        if student_features.shape[2:] != teacher_features.shape[2:]:
+            raise ValueError("sizes differ")
+        a, b = (
+            F.normalize(x.square().mean(1).flatten(1), dim=1)
+            for x in (student_features, teacher_features)
+        )
+        return torch.linalg.vector_norm(a - b, dim=1).mean()
+
+    verdict = verdict_of(undetached, "06.attention_loss")
+    assert [r.name for r in verdict.results if not r.passed] == ["the teacher is a constant"]
+
+
+def test_float32_does_not_hide_another_mistake():
+    def other_way_round(a, b, confidence=0.95):
+        if len(a) != len(b) or len(a) < 2:
+            raise ValueError("no pairs")
+        d = torch.tensor(b) - torch.tensor(a)
+        half = stats.t.ppf((1 + confidence) / 2, len(d) - 1) * d.std().item() / len(d) ** 0.5
+        return d.mean().item(), d.mean().item() - half, d.mean().item() + half
+
+    for seed in range(5):
+        verdict = verdict_of(other_way_round, "04.paired_interval", seed)
+        assert [d.heading for d in verdict.diagnoses] == ["Looks like: b - a."]
+
+
+def test_a_table_of_several_calls_is_called_one():
+    def greedy(next_logits, prompt, length, beams, eos):
+        return prompt[:1], 0.0
+
+    text = " ".join(str(verdict_of(greedy, "11.beam_search")).split())
+    assert "your table of results (one call a line, filled up with -1) is" in text
+
+
+def test_a_probe_may_be_lenient():
+    def strict(atol):
+        return Exercise(
+            "02.x",
+            "X",
+            lambda x: x,
+            (Probe("p", "a number", lambda g: {"x": torch.rand(3, generator=g)}, atol=atol),),
+            (matches("the value", 1.0, "p"),),
+            (Mistake("minus", lambda x: -x, "Why?"),),
+            1,
+            1,
+        )
+
+    for atol, right in ((1e-8, False), (1e-3, True)):
+        exercise = strict(atol)
+        verdict = judge(exercise, observe(exercise, lambda x: x + 5e-4))
+        assert verdict.passed is right
+        found = judge(exercise, observe(exercise, lambda x: 5e-4 - x)).diagnoses
+        assert [d.name for d in found if d.name == "minus"] == ["minus"] * right
 
 
 def test_seeds_give_other_inputs_and_the_same_judgement():

@@ -27,6 +27,8 @@ class Probe:
             gets the answer and the arguments and returns plain data.
         sizes: named quantities, such as {"the number of classes": 10}; when a wrong value is off
             by a factor made of them, the student is told which.
+        atol: how far an entry may be off, besides a 1e-5th of the largest one: more than the
+            default where a right answer may compute in float32.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Probe:
     gradients: tuple[str, ...] = ()
     run: Callable[[Callable, Arguments], Any] | None = None
     sizes: Mapping[str, float] = field(default_factory=dict)
+    atol: float = 1e-8
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Mistake:
         name: short, unique in the exercise, in the field's terms.
         answer: the wrong implementation; it is observed on the same probes as the student's.
         says: what went wrong and what to think about; never the expected value or the solution.
-        seen_in: the public thread where the same bug stood, if there is one.
+        seen_in: the public thread where the same bug stood, if there is one, as it fits after "The
+            same bug stood in"; ", as a question" at its end where somebody only asked about it.
     """
 
     name: str

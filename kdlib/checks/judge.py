@@ -49,7 +49,8 @@ def judge(exercise: Exercise, student: Record, seed: int = 0) -> Verdict:
     diagnoses: tuple[Diagnosis, ...] = ()
     if not all(result.passed for result in results):
         found, explained = diagnose(exercise, student, expected, seed)
-        departed = {key for key in dict(_departures(student, expected)) if key[1] != "status"}
+        departures = dict(_departures(exercise, student, expected))
+        departed = {key for key in departures if key[1] != "status"}
         whole = departed <= explained
         diagnoses = tuple(Diagnosis(m.name, m.says, m.seen_in, whole) for m in found)
         sized = {(probe.name, "value") for probe in exercise.probes if probe.sizes}
@@ -69,10 +70,12 @@ def diagnose(
     nothing new is left out.
     """
     candidates = []
+    atol = {probe.name: probe.atol for probe in exercise.probes}
     for mistake, record in _mistake_records(exercise, seed):
-        departures = dict(_departures(record, expected))
+        departures = dict(_departures(exercise, record, expected))
         if departures and all(
-            key in (fields := student[probe].fields()) and same(fields[key], value)
+            key in (fields := student[probe].fields())
+            and same(fields[key], value, atol=atol[probe])
             for (probe, key), value in departures.items()
         ):
             candidates.append((mistake, set(departures)))
@@ -86,13 +89,15 @@ def diagnose(
     return found, explained
 
 
-def _departures(record: Record, expected: Record) -> Iterator[tuple[tuple[str, str], object]]:
+def _departures(
+    exercise: Exercise, record: Record, expected: Record
+) -> Iterator[tuple[tuple[str, str], object]]:
     """Yield `((probe, field), value)` wherever `record` differs from `expected`."""
-    for probe, observation in record.items():
-        want = expected[probe].fields()
-        for key, value in observation.fields().items():
-            if key not in want or not same(value, want[key]):
-                yield (probe, key), value
+    for probe in exercise.probes:
+        want = expected[probe.name].fields()
+        for key, value in record[probe.name].fields().items():
+            if key not in want or not same(value, want[key], atol=probe.atol):
+                yield (probe.name, key), value
 
 
 def _is_constant(record: Record) -> bool:

@@ -28,7 +28,8 @@ class Diagnosis:
     Attributes:
         name: of the mistake.
         says: what to think about.
-        seen_in: the public thread where the same bug stood.
+        seen_in: the public thread where the same bug stood; ", as a question" at its end says
+            that somebody only asked about it there.
         whole: whether it explains, with the others, everything that is wrong.
     """
 
@@ -41,6 +42,15 @@ class Diagnosis:
     def heading(self) -> str:
         """How it is announced: with less confidence when something else is wrong, too."""
         return f"{'Looks like' if self.whole else 'In part'}: {self.name}."
+
+    @property
+    def elsewhere(self) -> str:
+        """Where the same was met in public, as a sentence; empty when nowhere is known."""
+        where = self.seen_in.removesuffix(", as a question")
+        if not where:
+            return ""
+        asked = where != self.seen_in
+        return f"{'Somebody asked about the same' if asked else 'The same bug stood'} in {where}."
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,8 @@ class Verdict:
             lines += _wrap(text, f"  {mark} ", "    ")
         for diagnosis in self.diagnoses:
             text = f"{diagnosis.heading} {_text(diagnosis.says)}"
-            if diagnosis.seen_in:
-                text += f" The same bug stood in {diagnosis.seen_in}."
+            if diagnosis.elsewhere:
+                text += f" {diagnosis.elsewhere}"
             lines += ["", *_wrap(text, "  → ", "    ")]
         if self.diagnoses and not self.diagnoses[0].whole:
             lines += ["", f"  {REST}"]
@@ -127,11 +137,7 @@ class Verdict:
             )
             parts.append(f"<div style='margin-top:4px'>{items}</div>")
         for d in self.diagnoses:
-            seen = (
-                f"<div style='opacity:.75'>The same bug stood in {_html(d.seen_in)}.</div>"
-                if d.seen_in
-                else ""
-            )
+            seen = f"<div style='opacity:.75'>{_html(d.elsewhere)}</div>" if d.elsewhere else ""
             parts.append(
                 "<div style='margin-top:6px;padding:6px 8px;background:rgba(213,94,0,.10)'>"
                 f"<b>{_html(d.heading)}</b> {_html(d.says)}{seen}</div>"

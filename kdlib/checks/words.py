@@ -79,23 +79,23 @@ def explain(seen: Any, expected: Any, key: str, probe: Probe) -> str | None:
         return f"{on} a tensor of shape {tuple(have.shape)}; expected is {tuple(want.shape)}."
     if isinstance(seen, Tensor) and want.is_floating_point() and have.dtype != want.dtype:
         return f"{on} {have.dtype}; the inputs call for {want.dtype}."
-    if same(have, want):
+    if same(have, want, atol=probe.atol):
         return None
     if have.isnan().any() and not want.isnan().any():
         return f"{on} NaN in {int(have.isnan().sum())} of {have.numel()} entries."
     if have.isinf().any() and not want.isinf().any():
         return f"{on} infinity in {int(have.isinf().sum())} of {have.numel()} entries."
-    return f"{on} {show(seen)}. {_how(have.double(), want.double())}"
+    return f"{on} {show(seen)}. {_how(have.double(), want.double(), probe.atol)}"
 
 
-def _how(have: Tensor, want: Tensor) -> str:
+def _how(have: Tensor, want: Tensor, atol: float) -> str:
     if have.dim() == 0:
         if have * want < 0:
             return "The sign is wrong."
         return "That is too large." if have > want else "That is too small."
     if same(have, -want):
         return "Every sign is wrong."
-    tolerance = 1e-8 + 1e-5 * want[want.isfinite()].abs().max()
+    tolerance = atol + 1e-5 * want[want.isfinite()].abs().max()
     wrong = (have - want).abs() > tolerance
     first = wrong.nonzero()[0].tolist()
     return f"{int(wrong.sum())} of {have.numel()} entries are off, the first at {first}."

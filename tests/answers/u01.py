@@ -103,6 +103,16 @@ def jsd_logaddexp(teacher_logits, student_logits, beta):
     return beta * kl_p + (1 - beta) * kl_q
 
 
+def jsd_float32_beta(teacher_logits, student_logits, beta):
+    """The logarithm of beta in float32, that of the logits in float64."""
+    _inside(beta)
+    p, q = teacher_logits.log_softmax(-1), student_logits.log_softmax(-1)
+    beta = torch.tensor(beta)
+    m = torch.logaddexp(p + beta.log(), q + (1 - beta).log())
+    kl_p, kl_q = ((x.exp() * (x - m)).sum(-1) for x in (p, q))
+    return beta * kl_p + (1 - beta) * kl_q
+
+
 def jsd_logsumexp(teacher_logits, student_logits, beta):
     _inside(beta)
     both = torch.stack([teacher_logits, student_logits]).log_softmax(-1)
@@ -154,6 +164,12 @@ ANSWERS = {
     ],
     "01.soft_cross_entropy": [ce_sum, ce_torch, ce_einsum, ce_lse],
     "01.kl_divergence": [kl_torch, kl_probs, kl_cross_minus_entropy, kl_loop],
-    "01.generalized_jsd": [jsd_logaddexp, jsd_logsumexp, jsd_entropies, jsd_xlogy],
+    "01.generalized_jsd": [
+        jsd_logaddexp,
+        jsd_float32_beta,
+        jsd_logsumexp,
+        jsd_entropies,
+        jsd_xlogy,
+    ],
     "01.total_variation": [tv_half, tv_positive_part, tv_overlap, tv_norm],
 }

@@ -52,6 +52,22 @@ def _one_minus_p(logits, targets):
     return one_hot.T @ wrong / one_hot.sum(0)[:, None]
 
 
+def _what_is_left(floor=0.0, taken_out="before"):
+    """Divide by one minus p of the true class, and average class by class."""
+
+    def wrong(logits, targets):
+        true, probs = _one_hot(logits, targets).bool(), logits.softmax(-1)
+        left = (1 - probs[true]).clamp(min=floor)[:, None]
+        if taken_out == "before":
+            rows = probs.masked_fill(true, 0.0) / left
+        else:
+            rows = (probs / left).masked_fill(true, 0.0)
+        classes = range(logits.shape[-1])
+        return torch.stack([rows[targets == c].mean(0) for c in classes])
+
+    return wrong
+
+
 def _diagonal_left_in(logits, targets):
     one_hot, probs = _one_hot(logits, targets), logits.softmax(-1)
     rows = probs / (1 - (probs * one_hot).sum(-1, keepdim=True))
@@ -67,6 +83,12 @@ def _rows_are_predictions(logits, targets):
 def _over_all_examples(logits, targets):
     return _one_hot(logits, targets).T @ _rest(logits, targets) / len(targets)
 
+
+NOTHING_LEFT = (
+    "You divide by 1 - p of the true class. Right on paper; but where the teacher is certain "
+    "that is exactly zero in floating point, and you get infinity and NaN. Take the true class "
+    "out of the logits instead, before the softmax."
+)
 
 NEAR_MISSES = Exercise(
     id="02.near_misses",
@@ -111,6 +133,23 @@ NEAR_MISSES = Exercise(
             "Right on paper, and off wherever the teacher is certain: there 1 - p loses all its "
             "digits to rounding, or is exactly zero. Take the true class out of the logits "
             "instead, before the softmax.",
+        ),
+        Mistake(
+            "divided by what is left",
+            _what_is_left(),
+            NOTHING_LEFT,
+        ),
+        Mistake(
+            "divided by what is left, the true class taken out after that",
+            _what_is_left(taken_out="after"),
+            NOTHING_LEFT,
+        ),
+        Mistake(
+            "divided by what is left, with a floor",
+            _what_is_left(floor=1e-12),
+            "Your floor under 1 - p takes the NaN away and leaves rows of almost nothing: where "
+            "the teacher is certain, all digits of 1 - p are lost before you divide. Take the "
+            "true class out of the logits instead, before the softmax.",
         ),
         Mistake(
             "divided by 1 - p, the true class left in",

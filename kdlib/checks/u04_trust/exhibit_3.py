@@ -102,7 +102,7 @@ EXHIBIT_3 = Exercise(
             "the two networks exchanged",
             _script(lambda z, v: _kl((v / T).log_softmax(-1), (z / T).softmax(-1))),
             "Now both networks take part, in each other's place: this is KL(q || p).",
-            "keras-team/keras-io #257 exchanged them as well",
+            "keras-team/keras-io #257",
         ),
         Mistake(
             "temperature on the teacher only",

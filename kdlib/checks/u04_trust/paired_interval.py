@@ -9,6 +9,9 @@ from kdlib import evaluation
 from kdlib.checks.criteria import law, matches, rejects
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 
+# accuracies around 80 are known to 4e-6 in float32, and two seeds make that 25 times larger
+FLOAT32 = 2e-4
+
 
 def _seeds(n: int, confidence: float = 0.95, m: int | None = None):
     """Build two arms that share the luck of a seed: it varies more than their difference."""
@@ -24,6 +27,7 @@ def _seeds(n: int, confidence: float = 0.95, m: int | None = None):
 def _named(answer, a: Arguments):
     found = answer(*a.values())
     if isinstance(found, tuple | list) and len(found) >= 3:
+        found = [x.double() if isinstance(x, torch.Tensor) else x for x in found]
         return dict(zip(("mean", "low", "high"), found, strict=False))
     return found
 
@@ -69,10 +73,10 @@ PAIRED_INTERVAL = Exercise(
     title="A paired interval",
     reference=evaluation.paired_interval,
     probes=(
-        Probe("5 seeds", "5 seeds, 95 %", _seeds(5), run=_named),
-        Probe("5 seeds, 80 %", "5 seeds, 80 %", _seeds(5, 0.8), run=_named),
-        Probe("20 seeds", "20 seeds, 95 %", _seeds(20), run=_named),
-        Probe("2 seeds", "2 seeds, 95 %", _seeds(2), run=_named),
+        Probe("5 seeds", "5 seeds, 95 %", _seeds(5), run=_named, atol=FLOAT32),
+        Probe("5 seeds, 80 %", "5 seeds, 80 %", _seeds(5, 0.8), run=_named, atol=FLOAT32),
+        Probe("20 seeds", "20 seeds, 95 %", _seeds(20), run=_named, atol=FLOAT32),
+        Probe("2 seeds", "2 seeds, 95 %", _seeds(2), run=_named, atol=FLOAT32),
         Probe("1 seed", "a single seed", _seeds(1)),
         Probe("no pairs", "4 numbers for a and 5 for b", _seeds(5, m=4)),
     ),

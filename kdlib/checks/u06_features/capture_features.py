@@ -46,16 +46,22 @@ def _block(answer, a: Arguments) -> dict:
     ):
         logits = student(images[0])
         teacher(images[0])
-        out["names"] = ", ".join(sorted(seen))
-        out["layer before an in-place ReLU"] = seen["body.1"]
+        out["list of names"] = ", ".join(sorted(seen))
+        if "body.1" in seen:  # else the message is that it is missing
+            out["layer before an in-place ReLU"] = seen["body.1"]
         out["student's layer"] = seen["body.3"]
         out["teacher's layer"] = hint["body.3"]
         out["gradient through the captured layer"] = _gradient(seen["body.3"], student)
         out["gradient through the logits"] = _gradient(logits, student)
         student(images[1])
         out["student's layer, second pass"] = seen["body.3"]
-    out["hooks left"] = hooks_on(student, teacher)
     return out
+
+
+def _after(answer, a: Arguments) -> dict:
+    """Count the hooks after the same block, whatever was captured in it."""
+    _block(answer, a)
+    return {"hooks left": hooks_on(a["student"], a["teacher"])}
 
 
 def _interrupted(answer, a: Arguments) -> dict:
@@ -85,6 +91,7 @@ def _capture(
     returns=lambda output: None,
     shared=False,
     first_only=False,
+    late=False,
 ):
     """Assemble a context manager with one thing wrong."""
 
@@ -95,9 +102,10 @@ def _capture(
             raise ValueError("no such layer")
         found = _SHARED if shared else {}
         handles = []
+        last = names[-1]  # what a hook that is bound late sees of the loop
         for name in [n for n in names if n in layers]:
 
-            def hook(module, inputs, output, name=name):
+            def hook(module, inputs, output, name=last if late else name):
                 if not (first_only and name in found):
                     found[name] = keep(inputs, output)
                 return returns(output)
@@ -121,6 +129,7 @@ CAPTURE_FEATURES = Exercise(
     reference=features.capture_features,
     probes=(
         Probe("block", "two networks and two forward passes", _networks, run=_block),
+        Probe("after", "two networks and two forward passes", _networks, run=_after),
         Probe("error", "a block that ends with an error", _networks, run=_interrupted),
         Probe("unknown", "a name that the network does not have", _networks, run=_unknown),
     ),
@@ -129,7 +138,12 @@ CAPTURE_FEATURES = Exercise(
             "each name gets its own layer's output",
             1.0,
             "block",
-            keys=("names", "student's layer", "teacher's layer", "student's layer, second pass"),
+            keys=(
+                "list of names",
+                "student's layer",
+                "teacher's layer",
+                "student's layer, second pass",
+            ),
         ),
         matches(
             "the output as it left the layer", 0.5, "block", keys=("layer before an in-place ReLU",)
@@ -143,7 +157,7 @@ CAPTURE_FEATURES = Exercise(
         facts(
             "no hook stays behind",
             0.5,
-            "block",
+            "after",
             ("hooks left", 0, "After the block there are still hooks on the networks: {seen}."),
         ),
         facts(
@@ -186,14 +200,20 @@ CAPTURE_FEATURES = Exercise(
             "not copied",
             _capture(keep=lambda i, o: o),
             "What you hand out for the layer before an in-place ReLU is what the ReLU left of it: "
-            "both are one tensor. The hook ran first, but it only took a reference.",
-            "pytorch/pytorch #95617, the same surprise with a layer's input",
+            "both are one tensor. The hook ran first, but it only took a reference. (Somebody had "
+            "the same surprise with a layer's input in pytorch/pytorch #95617.)",
         ),
         Mistake(
             "the layer's input",
             _capture(keep=lambda i, o: i[0].clone()),
             "You stored what goes into the layer. A forward hook is called with the module, its "
             "inputs and its output, in this order.",
+        ),
+        Mistake(
+            "all hooks share one name",
+            _capture(late=True),
+            "Only one of the names is filled in. A function made in a loop sees the loop's last "
+            "value. Bind it as a default argument or make the hook in a function of its own.",
         ),
         Mistake(
             "one dict for all",

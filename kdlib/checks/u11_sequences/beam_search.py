@@ -12,9 +12,18 @@ from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 
 PROMPTS, P = 6, 2
+TABLE = "table of results (one call a line, filled up with -1)"
+SCORES = "list of scores (one of each call)"
 
 
-def _language(vocabulary: int, length: int, beams: int, end: float = 0.0, scale: float = 1.5):
+def _language(
+    vocabulary: int,
+    length: int,
+    beams: int,
+    end: float = 0.0,
+    scale: float = 1.5,
+    begun: bool = False,
+):
     """Build a language in which the next token depends on the last two, and prompts in it."""
 
     def make(g: torch.Generator) -> Arguments:
@@ -22,6 +31,8 @@ def _language(vocabulary: int, length: int, beams: int, end: float = 0.0, scale:
         table += draw(g, vocabulary, vocabulary, 1, scale=2.0)  # logits are no log-probabilities
         table[..., 0] += end
         prompts = torch.randint(1, vocabulary, (PROMPTS, P), generator=g)
+        if begun:
+            prompts[:, 0] = 0
         return {"table": table, "prompts": prompts, "length": length, "beams": beams}
 
     return make
@@ -40,7 +51,7 @@ def _all_prompts(answer, a: Arguments) -> dict:
         missing = P + a["length"] - len(row)
         rows.append(F.pad(row, (0, missing), value=-1) if missing >= 0 else row)
         scores.append(float(score))
-    return {"rows": torch.stack(rows), "scores": torch.tensor(scores, dtype=torch.float64)}
+    return {TABLE: torch.stack(rows), SCORES: torch.tensor(scores, dtype=torch.float64)}
 
 
 def _search(
@@ -52,6 +63,8 @@ def _search(
     cut=lambda row, end: row[:end],
     report=lambda s, n: s,
     width=lambda beams: beams,
+    prompt_ends=False,
+    impatient=False,
 ):
     """Assemble a beam search with one part wrong."""
 
@@ -59,7 +72,7 @@ def _search(
         beams = width(beams)
         rows = prompt[None]
         scores = torch.zeros(len(rows), dtype=torch.float64)
-        ended = torch.zeros(len(rows), dtype=torch.bool)
+        ended = (rows == eos).any(1) & prompt_ends
         for _ in range(length):
             log_q = log_probs(next_logits(rows))
             if stop:
@@ -72,6 +85,8 @@ def _search(
                 parent = torch.arange(len(found)).clamp(max=len(rows) - 1)
             rows = torch.cat([rows[parent], token[:, None]], dim=1)
             ended = ended[parent] | (token == eos)
+            if impatient and bool(ended.any()):
+                break
         chosen = best(scores, rows)
         row = rows[chosen]
         stops = (row[len(prompt) :] == eos).nonzero()
@@ -79,6 +94,12 @@ def _search(
         return cut(row, end), report(scores[chosen].item(), end - len(prompt))
 
     return wrong
+
+
+def _whole_row(row: Tensor, end: int) -> Tensor:
+    """Cut at the first EOS, be it in the prompt."""
+    stops = (row == 0).nonzero()
+    return row[: int(stops[0]) + 1] if len(stops) else row
 
 
 def _per_token(scores: Tensor, rows: Tensor) -> int:
@@ -110,11 +131,17 @@ BEAM_SEARCH = Exercise(
             _language(6, 6, 4, 1.5),
             run=_all_prompts,
         ),
+        Probe(
+            "EOS in front",
+            "prompts that begin with an EOS, three beams, 4 tokens to add",
+            _language(7, 4, 3, -1.0, begun=True),
+            run=_all_prompts,
+        ),
     ),
     criteria=(
-        matches("one beam is greedy decoding", 1.0, "greedy", keys=("rows", "scores")),
-        matches("several beams", 1.0, "three beams", keys=("rows", "scores")),
-        matches("rows that end", 1.0, "endings", keys=("rows", "scores")),
+        matches("one beam is greedy decoding", 1.0, "greedy", keys=(TABLE, SCORES)),
+        matches("several beams", 1.0, "three beams", keys=(TABLE, SCORES)),
+        matches("rows that end", 1.0, "endings", "EOS in front", keys=(TABLE, SCORES)),
         tidy(0.25),
     ),
     mistakes=(
@@ -175,6 +202,32 @@ BEAM_SEARCH = Exercise(
             "not cut at EOS",
             _search(cut=lambda row, end: row),
             "What you return goes on behind the first EOS.",
+        ),
+        Mistake(
+            "cut at an EOS of the prompt",
+            _search(cut=_whole_row),
+            "You cut at the first EOS of the whole row. A prompt may hold one, between two texts "
+            "or in front of the first; what the model added is lost then. Only a new EOS ends a "
+            "row.",
+        ),
+        Mistake(
+            "ended by an EOS of the prompt",
+            _search(prompt_ends=True),
+            "A row whose prompt holds an EOS has ended for you before anything is added to it. "
+            "Only a new EOS ends a row.",
+        ),
+        Mistake(
+            "ended and cut by an EOS of the prompt",
+            _search(prompt_ends=True, cut=_whole_row),
+            "You look for EOS in the whole row, so a prompt that holds one has ended before "
+            "anything is added, and is cut there. Only a new EOS ends a row.",
+        ),
+        Mistake(
+            "over when one row has ended",
+            _search(impatient=True),
+            "Your search is over as soon as any row has ended. A row that is still growing may "
+            "overtake it, and what you return may not have ended at all. When is there nothing "
+            "left to extend?",
         ),
         Mistake(
             "score per token",

@@ -67,15 +67,17 @@ def _call(answer, student, rows, prompt_length, fraction, generator):
 
 def _one(fraction: float):
     def run(answer, a: Arguments) -> dict:
-        student = _counting()
+        student, other = _counting(), _counting().eval()
         generator = torch.Generator().manual_seed(a["seed"])
         rows, mask = _call(answer, student, a["rows"].clone(), 2, fraction, generator)
+        _call(answer, other, a["rows"].clone(), 2, fraction, generator)
         return {
             "rows": rows,
             "mask": mask,
             "the student's modes": ", ".join(dict.fromkeys(student.modes)) or "never called",
             "recorded": any(student.graphs),
             "training afterwards": student.training,
+            "training after it came in eval mode": other.training,
         }
 
     return run
@@ -100,13 +102,20 @@ def _many(answer, a: Arguments) -> dict:
 
 
 def _sampling(answer, a: Arguments) -> dict:
-    """Sample 600 rows of 4 from a known distribution; twice with the same generator."""
-    found = []
+    """Sample 600 rows of 4 from a known distribution; twice with the same generator.
+
+    The coins of 40 batches at lambda = 0.5 are thrown twice as well.
+    """
+    found, coins = [], []
+    short = torch.tensor([[0, 1, 0], [2, 3, 0]])
     for noise in (1, 2):
         torch.manual_seed(a["seed"] + noise)
         generator = torch.Generator().manual_seed(a["seed"])
         rows = torch.full((600, 5), 3)
         found.append(_call(answer, _tossing(), rows, 1, 1.0, generator)[0][:, 1:])
+        generator, student = torch.Generator().manual_seed(a["seed"]), _counting()
+        batches = [_call(answer, student, short.clone(), 2, 0.5, generator)[0] for _ in range(40)]
+        coins.append([not torch.equal(batch, short) for batch in batches])
     top = (found[0] == 0).double().mean().item()
     return {
         "the student's choice": "as it says"
@@ -115,6 +124,7 @@ def _sampling(answer, a: Arguments) -> dict:
         if top > 0.98
         else "another temperature",
         "the same with the same generator": torch.equal(*found),
+        "the same coins with the same generator": coins[0] == coins[1],
     }
 
 
@@ -127,6 +137,7 @@ def _batch(
     graph=False,
     stop=True,
     ours=True,
+    coin="ours",
     chance=lambda u, fraction: u < fraction,
 ):
     """Assemble a batch maker with one thing wrong."""
@@ -134,7 +145,8 @@ def _batch(
     def make(student, rows, prompt_length, fraction, eos, generator):
         T, P = rows.shape[1], prompt_length
         generator = generator if ours else None
-        own = chance(torch.rand((), generator=generator).item(), fraction)
+        thrower = generator if coin == "ours" else None
+        own = chance(torch.rand((), generator=thrower).item(), fraction)
         if draw == "row":
             own = chance(torch.rand(len(rows), 1, generator=generator), fraction)
         if draw == "row" or own:
@@ -146,7 +158,7 @@ def _batch(
                 end = eos if stop else None
                 new = generate(student, rows[:, :P], T - P, temperature, end, generator)
             if restore:
-                student.train(before)
+                student.train(before or restore == "train")
             new = F.pad(new, (0, T - new.shape[1]), value=eos)
             rows = torch.where(own, new, rows) if draw == "row" else new
         found = torch.zeros(len(rows), T - 1, dtype=torch.bool)
@@ -211,6 +223,12 @@ ON_POLICY_BATCH = Exercise(
                 "The student came in train mode and goes back in eval mode: the rest of its "
                 "training would run without dropout.",
             ),
+            (
+                "training after it came in eval mode",
+                False,
+                "Another student came in eval mode and goes back in train mode. Give it back in "
+                "the mode that it came in.",
+            ),
             unless=NEVER,
         ),
         facts(
@@ -244,6 +262,12 @@ ON_POLICY_BATCH = Exercise(
                 "Two calls with equal generators give different rows: something is drawn from "
                 "PyTorch's global generator.",
             ),
+            (
+                "the same coins with the same generator",
+                True,
+                "At lambda = 0.5, equal generators give equal rows but different coins: whose "
+                "batch it is gets drawn from somewhere else.",
+            ),
         ),
     ),
     mistakes=(
@@ -257,8 +281,9 @@ ON_POLICY_BATCH = Exercise(
             "the end is not learned",
             _batch(mask="no eos"),
             "Your mask leaves out every EOS, the one that ends the answer too. A student that is "
-            "never marked for stopping never learns to stop.",
-            "huggingface/trl #6357; what lengths then do: modelscope/ms-swift #9526",
+            "never marked for stopping never learns to stop (what lengths then do is in "
+            "modelscope/ms-swift #9526).",
+            "huggingface/trl #6357",
         ),
         Mistake(
             "the mask from the ids",
@@ -319,6 +344,13 @@ ON_POLICY_BATCH = Exercise(
             "You switched the student to eval mode to write, and left it there.",
         ),
         Mistake(
+            "always left in train mode",
+            _batch(restore="train"),
+            "You end with `train()`, in whatever mode the student came. Somebody who calls this "
+            "in the middle of an evaluation gets dropout. What do you have to remember before "
+            "you switch?",
+        ),
+        Mistake(
             "graph kept while sampling",
             _batch(graph=True),
             "Autograd records a call of the student while it writes.",
@@ -332,6 +364,12 @@ ON_POLICY_BATCH = Exercise(
             "global random numbers",
             _batch(ours=False),
             "You do not use the generator that you are given, so no run can be repeated.",
+        ),
+        Mistake(
+            "the coin from elsewhere",
+            _batch(coin="global"),
+            "The student's tokens are drawn from the generator that you are given, your coin is "
+            "not, so which batches are the student's changes from run to run.",
         ),
     ),
     minutes=15,

@@ -10,6 +10,7 @@ from kdlib.checks.criteria import facts, law, matches, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 
 TOKENS = 9
+TABLE = "table of results (one call a line, filled up with -1)"
 
 # how a drafted token fares: its probability in the draft, in the large model, and its uniform
 FATES = {
@@ -69,7 +70,7 @@ def _each(answer, a: Arguments) -> dict:
         n = min(len(found), width)
         row[:n] = torch.as_tensor(found)[:n]
         kinds.add("whole numbers" if not found.dtype.is_floating_point else f"{found.dtype}")
-    return {"tokens": table, "kind": ", ".join(sorted(kinds))}
+    return {TABLE: table, "kind": ", ".join(sorted(kinds))}
 
 
 def _four_tokens(g: torch.Generator) -> Arguments:
@@ -179,6 +180,14 @@ def _goes_on(drafted, q, p, uniforms):
     return torch.cat([drafted[stays], kept[-1:]])
 
 
+def _counted(drafted, q, p, uniforms):
+    """Keep as many tokens as pass, wherever the first refusal stands."""
+    each = torch.arange(len(drafted))
+    stay = int((uniforms[:-1] * q[each, drafted] < p[each, drafted]).sum())
+    weights = p[stay] if stay == len(drafted) else (p[stay] - q[stay]).clamp(min=0)
+    return torch.cat([drafted[:stay], _search(weights, uniforms[-1]).view(1)])
+
+
 def _no_bonus(drafted, q, p, uniforms):
     return _right(drafted, q, p, uniforms)[: len(drafted)]
 
@@ -223,7 +232,7 @@ ACCEPT_DRAFT = Exercise(
         matches("all stay, and one more", 0.5, "all stay", "one stays"),
         matches("the first refusal ends it", 0.5, "first", "middle", "one refused"),
         law("distributed as the large model", 1.0, ("grid",), _as_the_large_model),
-        matches("many drafts", 0.5, "many", keys=("tokens",)),
+        matches("many drafts", 0.5, "many", keys=(TABLE,)),
         matches("probabilities and uniforms of 0", 0.25, "never", "rare", "zero"),
         facts(
             "tokens are whole numbers",
@@ -323,6 +332,13 @@ ACCEPT_DRAFT = Exercise(
             _goes_on,
             "You keep tokens that stand behind a refused one. They were drafted to follow a token "
             "that is gone, and both models judged them in that place.",
+        ),
+        Mistake(
+            "all that pass are counted",
+            _counted,
+            "You count every token that passes, also those behind a refusal, and keep as many "
+            "from the front. That keeps the refused token, and draws from another place's row. "
+            "How many pass *before* the first refusal?",
         ),
         Mistake(
             "the refused token kept",

@@ -118,6 +118,12 @@ def _rest_of_nothing(z, kept, log_p):
     return terms - rest * _log_rest(z, kept)
 
 
+def _rest_where_positive(z, kept, log_p):
+    rest = 1 - log_p.exp().sum(-1)
+    each = rest * (rest.clamp(min=1e-45).log() - _log_rest(z, kept))
+    return _inside(z, kept, log_p) + torch.where(rest > 0, each, 0.0)
+
+
 def _log_of_the_rest(z, kept, log_p):
     if kept.shape[-1] == z.shape[-1]:
         return _inside(z, kept, log_p)
@@ -165,6 +171,13 @@ def _again(logits, tokens, log_probs, mask):
     """Shift logits and targets that are aligned already."""
     moved = mask[:, 1:]
     terms = _terms(logits[:, :-1][moved], tokens[:, 1:][moved], log_probs[:, 1:][moved])
+    return _mean(terms, moved)
+
+
+def _behind(logits, tokens, log_probs, mask):
+    """Compare each position with what the teacher said one before."""
+    moved = mask[:, 1:]
+    terms = _terms(logits[:, 1:][moved], tokens[:, :-1][moved], log_probs[:, :-1][moved])
     return _mean(terms, moved)
 
 
@@ -319,6 +332,12 @@ CACHED_KD = Exercise(
             "linkedin/fmchisel #23",
         ),
         Mistake(
+            "the teacher one position behind",
+            _behind,
+            "You compare each position with what the teacher said at the one before. Logits and "
+            "tokens belong to the same position already: nothing is to be shifted.",
+        ),
+        Mistake(
             "divided by all positions",
             _loss(_terms, _all_positions),
             "You divide by all positions, those that do not count among them. Padding and long "
@@ -348,6 +367,13 @@ CACHED_KD = Exercise(
             _loss(_rest_of_nothing),
             "When all tokens are kept, no token is left outside: the log of the student's rest is "
             "minus infinity, and zero times that is NaN.",
+        ),
+        Mistake(
+            "the rest is kept where there is none",
+            _loss(_rest_where_positive),
+            "When all tokens are kept, you still look whether something is left. One minus the "
+            "teacher's sum is then rounding, not always 0, and the student has exactly nothing "
+            "there, so the divergence is infinite. What says for sure that no token is left?",
         ),
         Mistake(
             "the log of less than nothing",

@@ -419,14 +419,15 @@ KEEP_LAYERS = Exercise(
             _pick(
                 order=lambda numbers: sorted(set(numbers)), refuse=("none", "negative", "beyond")
             ),
-            "A layer that is named twice is kept once, and the student is shallower than asked "
-            "for. Say so instead.",
+            "A layer that is named twice passes. Either it is kept once, and the student is "
+            "shallower than asked for, or it stands there twice, with the same weights and one "
+            "place in the cache.",
         ),
         Mistake(
             "counted from the end",
             _pick(refuse=("none", "twice", "beyond")),
-            "For Python, -1 is the last element, so a negative number picks a layer from the end "
-            "and sorts it to the front.",
+            "For Python, -1 is the last element, so a negative number passes and picks a layer "
+            "from the end. Where numbers are sorted, that layer even comes to stand in front.",
         ),
     ),
     minutes=15,
