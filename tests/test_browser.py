@@ -215,9 +215,12 @@ def test_solution_runs_and_shows_verdicts_and_figures(page, lab: Lab) -> None:
     assert verdicts.count() == len(exercises(UNIT))
     for text in verdicts.all_inner_texts():
         assert "✗" not in text, text
+    looked = page.locator(f"{PANEL} .jp-CodeCell", has_text="check_submission(").last
+    assert f"{UNIT}.ipynb was read as saved" in looked.inner_text()
     show(page, verdicts.first, "2_solution_verdict")
     show(page, page.locator(".jp-OutputArea-output img").first, "3_solution_figure")
     show(page, page.locator(".widget-slider").first, "4_solution_slider")
+    show(page, looked, "8_submission")
 
 
 def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
