@@ -17,7 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give each notebook a progress record of its own, as the builder did when it ran it."""
+    """Give each notebook its profile, and a progress record of its own, as the builder did."""
     os.environ["KDLIB_PROFILE"] = "grade" if item.path.stem in LONG else "cpu"
     if type(item).__module__ == "nbval.plugin":
         factory = item.session.config._tmp_path_factory

@@ -140,7 +140,7 @@ def content_id(kind: str, source: str) -> str:
 def expand(unit: str, cells: list[Cell], catalogue: dict, project: Project) -> NotebookNode:
     """Make the solution notebook of a unit, not executed yet, with nbgrader's metadata."""
     said = announcements(cells, catalogue)
-    points = {str(c.id): c.metadata.get("points", 0) for c in cells if c.marker == "written"}
+    points = {c.id: c.metadata.get("points", 0) for c in cells if c.marker == "written"}
     made = []
     for number, cell in enumerate(cells):
         source, nbgrader = _expand_cell(cell, catalogue, points)

@@ -29,16 +29,20 @@ def trimmed() -> nn.Module:
 
 
 @torch.no_grad()
+def story_logits(model: nn.Module, data: smollm2.Stories, device: str = "cpu") -> Tensor:
+    """What a model says about each next token of the stories, `(N, T - 1, V)`."""
+    found = []
+    for ids in data.ids.split(4):
+        with smollm2.autocast(device):
+            found.append(model(ids.to(device)).logits[:, :-1].float())
+    return torch.cat(found)
+
+
 def story_nll(model: nn.Module, data: smollm2.Stories) -> Tensor:
     """Negative log-likelihood of each story, `(N,)` in nats per token."""
-    found = []
-    for start in range(0, len(data.ids), 4):
-        ids, mask = data.ids[start : start + 4], data.mask[start : start + 4]
-        with smollm2.autocast():
-            logits = model(ids).logits[:, :-1].float()
-        terms = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        found.append(torch.where(mask, terms, 0.0).sum(1) / mask.sum(1))
-    return torch.cat(found)
+    logits = story_logits(model, data).transpose(1, 2)
+    terms = F.cross_entropy(logits, data.ids[:, 1:], reduction="none")
+    return torch.where(data.mask, terms, 0.0).sum(1) / data.mask.sum(1)
 
 
 def part(data: smollm2.Stories, number: int) -> smollm2.Stories:

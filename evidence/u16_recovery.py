@@ -16,9 +16,9 @@ import time
 import torch
 from torch import Tensor, nn
 
-from evidence.u16_layers import DEPTHS, blind_choices, part, removal, trimmed
+from evidence.u16_layers import DEPTHS, story_logits, trimmed
 from kdlib import smollm2
-from kdlib.evidence import against, headline, store
+from kdlib.evidence import against, headline, load, store
 from kdlib.pruning import keep_layers
 from kdlib.sequence_losses import cached_kd, sequence_nll
 from kdlib.speculative import acceptance
@@ -46,21 +46,12 @@ class Task:
         started = time.process_time()
         self.cache = smollm2.top_k(self.teacher, self.train.ids, TOP, progress)
         self.cache_seconds = time.process_time() - started
-        self.expected = self.logits(self.teacher).log_softmax(-1)
-        scores = removal(self.teacher, part(self.train, 0))
+        self.expected = story_logits(self.teacher, self.test, device).log_softmax(-1)
+        chosen = load("u16_layers")["results"][str(KEPT)]
         self.layers = {
-            "removal": sorted(scores.topk(KEPT).indices.tolist()),
-            "first": blind_choices(len(scores), KEPT)["the first ones"],
+            "removal": chosen["removal"]["layers"][0],  # by the first set of stories
+            "first": chosen["the first ones"]["layers"],
         }
-
-    @torch.no_grad()
-    def logits(self, model: nn.Module) -> Tensor:
-        """Give what a model says about the test stories, `(N, T - 1, V)`."""
-        found = []
-        for ids in self.test.ids.split(4):
-            with smollm2.autocast(self.device):
-                found.append(model(ids.to(self.device)).logits[:, :-1].float())
-        return torch.cat(found)
 
     def student(self, layers: str, seed: int) -> nn.Module:
         """Cut a student out of the teacher; "fresh" draws its weights anew, embeddings excepted."""
@@ -79,7 +70,7 @@ class Task:
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """How far a model is from the stories and from the teacher."""
-        logits = self.logits(model)
+        logits = story_logits(model, self.test, self.device)
         targets, mask = self.test.ids[:, 1:].to(self.device), self.test.mask.to(self.device)
         log_p, log_q = self.expected[mask], logits[mask].log_softmax(-1)
         return {

@@ -12,8 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdlib.tables import html_table, text_table
+
 if TYPE_CHECKING:
     from kdlib.checks.verdict import Verdict
+
+_HEAD = ("exercise", "what", "best", "tries", "last check")
 
 
 def path() -> Path | None:
@@ -112,28 +116,9 @@ class Dashboard:
 
     def __str__(self) -> str:
         """Write the table as text."""
-        head = ("exercise", "what", "best", "tries", "last check")
-        table = [head, *self.rows()]
-        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", self.total()])
+        return "\n".join([*text_table(_HEAD, self.rows()), "", self.total()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        import html
-
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td style='text-align:left'>{html.escape(c)}</td>" for c in row)
-            + "</tr>"
-            for row in self.rows()
-        )
-        head = "".join(
-            f"<th style='text-align:left'>{h}</th>"
-            for h in ("exercise", "what", "best", "tries", "last check")
-        )
-        return f"<table><tr>{head}</tr>{body}</table><p><b>{self.total()}</b></p>"
+        return f"{html_table(_HEAD, self.rows())}<p><b>{self.total()}</b></p>"

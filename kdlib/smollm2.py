@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.assets import verified
+from kdlib.sequence_losses import shift_and_mask
 
 __all__ = [
     "Stories",
@@ -65,8 +66,7 @@ class Stories(NamedTuple):
     @property
     def mask(self) -> Tensor:
         """`(N, T - 1)`, boolean: which predictions are of a story's token (see unit 11)."""
-        target = torch.arange(1, self.ids.shape[1])
-        return (target >= self.prompt_lengths[:, None]) & (target < self.lengths[:, None])
+        return shift_and_mask(self.ids, self.lengths, self.prompt_lengths)[2]
 
 
 def stories(train: bool = True, n: int | None = None) -> Stories:

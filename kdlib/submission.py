@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdlib.tables import html_table, text_table
+
 __all__ = ["Submission", "check_submission"]
 
 _ANCHOR = re.compile(r"answer (\d\d\.\w+) \(keep this line\)")
@@ -41,24 +43,13 @@ class Submission:
 
     def __str__(self) -> str:
         """Write the table as text."""
-        table = [_HEAD, *self.rows]
-        widths = [max(len(row[i]) for row in table) for i in range(3)]
-        lines = [
-            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *self._closing()])
+        return "\n".join([*text_table(_HEAD, self.rows), "", *self._closing()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        def line(cells: Sequence[str], tag: str) -> str:
-            made = (f"<{tag} style='text-align:left'>{html.escape(c)}</{tag}>" for c in cells)
-            return f"<tr>{''.join(made)}</tr>"
-
-        body = line(_HEAD, "th") + "".join(line(row, "td") for row in self.rows)
         closing = "".join(f"<div>{html.escape(c)}</div>" for c in self._closing())
-        return f"<table>{body}</table>{closing}"
+        return html_table(_HEAD, self.rows) + closing
 
 
 def check_submission(
