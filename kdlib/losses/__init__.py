@@ -21,6 +21,17 @@ from kdlib.losses.features import (
     hint_loss,
 )
 from kdlib.losses.missing_labels import class_bias, transfer_loss
+from kdlib.losses.relations import (
+    ContrastiveTrainer,
+    MemoryBank,
+    contrastive_loss,
+    nce_loss,
+    pkt_loss,
+    relative_distances,
+    rkd_angle_loss,
+    rkd_distance_loss,
+    sp_loss,
+)
 from kdlib.losses.response import (
     kd_gradient,
     kd_loss,
@@ -53,7 +64,9 @@ from kdlib.losses.structure import (
 from kdlib.losses.traces import sft_loss, step_by_step_loss
 
 __all__ = [
+    "ContrastiveTrainer",
     "HintTrainer",
+    "MemoryBank",
     "SimKDStudent",
     "Split",
     "attention_loss",
@@ -61,6 +74,7 @@ __all__ = [
     "cached_kd",
     "capture_features",
     "class_bias",
+    "contrastive_loss",
     "dist_loss",
     "dkd_loss",
     "ensemble_soft_targets",
@@ -79,8 +93,13 @@ __all__ = [
     "logit_matching_loss",
     "mask_until_eos",
     "merge_specialists",
+    "nce_loss",
     "pearson",
+    "pkt_loss",
+    "relative_distances",
     "reverse_kl",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
     "sequence_level_kd",
     "sequence_nll",
     "sft_loss",
@@ -89,6 +108,7 @@ __all__ = [
     "skew_reverse_kl",
     "soft_cross_entropy",
     "softmax",
+    "sp_loss",
     "split_kd",
     "standardise",
     "standardised_kd",
