@@ -5,6 +5,7 @@ from kdlib.evaluation.calibration import ece, fit_temperature, reliability_bins
 from kdlib.evaluation.fidelity import Fidelity, agreement, fidelity, predictive_kl
 from kdlib.evaluation.intervals import Interval, paired_interval
 from kdlib.evaluation.near_misses import near_misses
+from kdlib.evaluation.neighbours import knn_accuracy, precision_at_k
 from kdlib.evaluation.text import bits_per_byte, text_bits_per_byte
 
 __all__ = [
@@ -17,11 +18,13 @@ __all__ = [
     "ece",
     "fidelity",
     "fit_temperature",
+    "knn_accuracy",
     "model_size",
     "near_misses",
     "nll",
     "paired_interval",
     "pass_at_k",
+    "precision_at_k",
     "predict",
     "predictive_kl",
     "reliability_bins",

@@ -133,7 +133,9 @@ def rkd_distance_loss(student_features: Tensor, teacher_features: Tensor) -> Ten
 def _cosines(rows: Tensor) -> Tensor:
     """Give the cosine at each row j of the angle from row i to row k: (B, B, B), j first."""
     rows = _no_scale(rows)
-    direction = F.normalize(rows[None] - rows[:, None], dim=-1)  # [j, i] points from j to i
+    step = rows[None] - rows[:, None]  # [j, i] points from j to i
+    apart = (step != 0).any(dim=-1, keepdim=True)
+    direction = torch.where(apart, F.normalize(step, dim=-1), 0.0)  # no slope where there is none
     return direction @ direction.mT
 
 
@@ -145,7 +147,8 @@ def rkd_angle_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor
     L = 1/B^3 sum_ijk l(psi_ijk^s, psi_ijk^t),   l = smooth L1
 
     Park et al., CVPR 2019, arXiv 1904.05068, with the mean over all B^3 entries
-    as in the authors' code. The direction between equal rows is zero. Weight in the paper's
+    as in the authors' code. The direction between equal rows is zero, and so is its slope
+    (`F.normalize` alone has one of 1e12 there). Weight in the paper's
     experiments with classification: 50. Memory grows with B^3: 64 rows are 262,144 cosines, 256
     are 16,777,216.
 

@@ -270,8 +270,8 @@ def angle_from_gram(student_features, teacher_features):
         square = own[:, None] + own[None] - 2 * g
         near = square <= 1e-14 * own.max()
         length = torch.where(near, torch.ones_like(square), square).sqrt()
-        length = torch.where(near, torch.full_like(length, torch.inf), length)
-        return dot / (length[:, :, None] * length[:, None])
+        unit = torch.where(near, torch.zeros_like(length), 1 / length)
+        return dot * unit[:, :, None] * unit[:, None]
 
     s, t = cosines(student_features.double()), cosines(teacher_features.double().detach())
     return F.smooth_l1_loss(s, t).to(student_features.dtype)
@@ -409,9 +409,9 @@ def contrast_max_off(student_embeddings, teacher_embeddings, temperature=0.1, la
         keep = (labels[:, None] != labels[None]) | torch.eye(len(s), dtype=torch.bool)
 
     def one(scores, keep):
-        scores = scores - scores.detach().masked_fill(~keep, -1e9).amax(1, keepdim=True)
-        mass = (scores.clamp_max(0).exp() * keep).sum(1)
-        return (mass.log() - scores.diagonal()).mean()
+        scores = scores.masked_fill(~keep, -math.inf)
+        scores = scores - scores.detach().amax(1, keepdim=True)
+        return (scores.exp().sum(1).log() - scores.diagonal()).mean()
 
     scores = s @ t.mT / temperature
     return (one(scores, keep) + one(scores.mT, keep.mT)) / 2
@@ -649,11 +649,12 @@ def nce_logaddexp(scores, normaliser, examples):
     return loss.mean()
 
 
-def nce_soft_margin(scores, normaliser, examples):
+def nce_multilabel(scores, normaliser, examples):
     k = _nce_input(scores, normaliser)
-    sign = scores.new_tensor([1.0] + [-1.0] * k).expand_as(scores)
+    partner = torch.zeros_like(scores)
+    partner[:, 0] = 1
     logits = scores - math.log(k * normaliser / examples)
-    return F.soft_margin_loss(logits, sign, reduction="none").sum(1).mean()
+    return (k + 1) * F.multilabel_soft_margin_loss(logits, partner)
 
 
 def nce_two_classes(scores, normaliser, examples):
@@ -753,7 +754,7 @@ ANSWERS = {
         nce_logsigmoid,
         nce_bce,
         nce_logaddexp,
-        nce_soft_margin,
+        nce_multilabel,
         nce_two_classes,
         nce_loop,
         nce_by_hand,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from kdlib.checks.criteria import gradients, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import positive
-from kdlib.exercises.u07_relations.inputs import batch, integer, strided
+from kdlib.exercises.u07_relations.inputs import batch, integer, strided, together
 from kdlib.losses import relations
 
 
@@ -53,23 +53,16 @@ def _embeddings(
     return make
 
 
-def _sizes(answer, a: Arguments) -> dict:
-    s, t = a["student_embeddings"], a["teacher_embeddings"]
-    y = a["labels"]
-    return {
-        f"the loss of {n} rows": answer(s[:n], t[:n], a["temperature"], y[:n])
-        for n in (1, 2, len(s))
-    }
+def _sizes(answer, a: Arguments) -> torch.Tensor | None:
+    s, t, y = a["student_embeddings"], a["teacher_embeddings"], a["labels"]
+    return together([answer(s[:n], t[:n], a["temperature"], y[:n]) for n in (1, 2, len(s))])
 
 
-def _one_class(answer, a: Arguments) -> dict:
+def _one_class(answer, a: Arguments) -> torch.Tensor | None:
     """Call with labels that are all alike, and with labels that are all different."""
     s, t, tau = a["student_embeddings"], a["teacher_embeddings"], a["temperature"]
     y = torch.arange(len(s))
-    return {
-        "the loss of one class": answer(s, t, tau, torch.zeros_like(y)),
-        "the loss where all classes differ": answer(s, t, tau, y),
-    }
+    return together([answer(s, t, tau, torch.zeros_like(y)), answer(s, t, tau, y)])
 
 
 def _defaults(answer, a: Arguments) -> torch.Tensor:
@@ -176,8 +169,8 @@ CONTRASTIVE_LOSS = Exercise(
         Probe("gaps", "embeddings that are not contiguous", _embeddings(labels=True, gaps=True)),
         Probe(
             "sharp",
-            "float32 and a temperature of 0.01",
-            _embeddings(0.01, labels=True, single=True),
+            "float32 and a temperature of 0.005",
+            _embeddings(0.005, labels=True, single=True),
             atol=1e-5,
         ),
         Probe("small", "float32 times 0.001", _embeddings(scale=1e-3, single=True), atol=1e-6),

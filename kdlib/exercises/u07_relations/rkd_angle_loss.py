@@ -7,7 +7,14 @@ import torch.nn.functional as F
 
 from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
 from kdlib.checks.exercise import Exercise, Mistake, Probe
-from kdlib.exercises.u07_relations.inputs import flat, nested, pair, same_rows, scale_law
+from kdlib.exercises.u07_relations.inputs import (
+    finite_law,
+    flat,
+    nested,
+    pair,
+    same_rows,
+    scale_law,
+)
 from kdlib.losses import relations
 
 
@@ -87,7 +94,12 @@ RKD_ANGLE_LOSS = Exercise(
         law("scale does not matter", 0.25, ("plain", "scaled"), scale_law),
         matches("float32, small and large", 0.25, "small", "large"),
         matches("two equal rows", 0.25, "twins"),
-        gradients("two equal rows: the gradient", 0.25, "twins"),
+        law(
+            "two equal rows: the gradient",
+            0.25,
+            ("twins",),
+            finite_law("twins", "a batch in which two rows of the student are equal"),
+        ),
         rejects("batches that differ are refused", 0.25, "batches", "one against many"),
         tidy(0.25),
     ),
