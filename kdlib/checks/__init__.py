@@ -18,6 +18,8 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
+from kdlib.checks import pristine
+
 if TYPE_CHECKING:
     from kdlib.checks.exercise import Exercise
     from kdlib.checks.verdict import Verdict
@@ -78,23 +80,35 @@ def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
 
 
 def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
-    """Observe an answer and judge it; nothing is shown, raised or written down."""
-    from kdlib.checks.judge import judge
-    from kdlib.checks.observe import observe
-    from kdlib.checks.verdict import Result, Verdict, execution
+    """Observe an answer and judge it; nothing is shown, raised or written down.
 
-    if callable(answer):
+    Whatever the answer did to the process becomes a verdict. Only the student's own interrupt gets
+    through.
+    """
+    with pristine.Builtins():
+        from kdlib.checks.guard import TookTooLong
+        from kdlib.checks.judge import judge, unjudged
+        from kdlib.checks.observe import observe
+        from kdlib.checks.verdict import execution
+
+        if not callable(answer):
+            note = (
+                f"The second argument is a {type(answer).__name__}. Pass the function itself, "
+                f"without parentheses: check({exercise.id!r}, {exercise.name})."
+            )
+            return unjudged(exercise, seed, note)
         # nbgrader validate fails a cell for a warning or a progress bar on stderr
         aside = io.StringIO() if execution() == "validate" else sys.stderr
-        with contextlib.redirect_stderr(aside):
-            record = observe(exercise, answer, seed)
+        try:
+            with contextlib.redirect_stderr(aside):
+                record = observe(exercise, answer, seed)
+        except (Exception, TookTooLong) as error:
+            note = (
+                f"This answer cannot be run here ({type(error).__name__}: {error}). "
+                "If nothing in it explains that, restart the kernel and run the cells again."
+            )
+            return unjudged(exercise, seed, note)
         return judge(exercise, record, seed)
-    results = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
-    note = (
-        f"The second argument is a {type(answer).__name__}. Pass the function itself, "
-        f"without parentheses: check({exercise.id!r}, {exercise.name})."
-    )
-    return Verdict(exercise.id, exercise.title, results, (), note=note, seed=seed)
 
 
 def _default_seed() -> int:

@@ -13,12 +13,13 @@ REST = "That explains a part. What else is wrong has another cause."
 
 @dataclass(frozen=True)
 class Result:
-    """One criterion: passed or not, and why not."""
+    """One criterion: passed or not, and why not; `counts` says whether a pass earns its points."""
 
     name: str
     points: float
     passed: bool
     message: str
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Verdict:
     @property
     def points(self) -> float:
         """Points earned."""
-        return sum(result.points for result in self.results if result.passed)
+        return sum(result.points for result in self.results if result.passed and result.counts)
 
     @property
     def max_points(self) -> float:
