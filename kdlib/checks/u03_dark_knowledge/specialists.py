@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kdlib import dark_knowledge
-from kdlib.checks.criteria import law, matches, tidy
+from kdlib.checks.criteria import law, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 
@@ -179,7 +179,7 @@ MERGE_SPECIALISTS = Exercise(
         matches("two specialists that share a class", 1.0, "two", keys=("value",)),
         law("rows sum to one", 0.25, ("one",), _sums_to_one),
         law("no other distribution does better", 0.5, ("two",), _smallest),
-        matches("where all agree, and without specialists", 0.5, "agree", "none"),
+        side(matches("where all agree, and without specialists", 0.5, "agree", "none")),
         tidy(0.5),
     ),
     mistakes=(

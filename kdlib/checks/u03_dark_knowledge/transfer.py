@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import dark_knowledge, losses
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw, positive
 
@@ -167,7 +167,7 @@ TRANSFER_LOSS = Exercise(
             _no_labels_is_soft,
         ),
         law("unlabelled copies change nothing", 0.25, ("copies",), _copies_change_nothing),
-        gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_logits",)),
+        side(gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_logits",))),
         rejects("T = 0 is refused", 0.25, "T = 0"),
         tidy(0.25),
     ),

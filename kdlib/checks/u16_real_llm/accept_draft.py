@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlib import speculative
-from kdlib.checks.criteria import facts, law, matches, tidy
+from kdlib.checks.criteria import facts, law, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 
 TOKENS = 9
@@ -234,16 +234,18 @@ ACCEPT_DRAFT = Exercise(
         law("distributed as the large model", 1.0, ("grid",), _as_the_large_model),
         matches("many drafts", 0.5, "many", keys=(TABLE,)),
         matches("probabilities and uniforms of 0", 0.25, "never", "rare", "zero"),
-        facts(
-            "tokens are whole numbers",
-            0.25,
-            "many",
-            (
-                "kind",
-                "whole numbers",
-                "Your tokens are of type {seen}. They go back into a model, whose embedding "
-                "takes whole numbers.",
-            ),
+        side(
+            facts(
+                "tokens are whole numbers",
+                0.25,
+                "many",
+                (
+                    "kind",
+                    "whole numbers",
+                    "Your tokens are of type {seen}. They go back into a model, whose embedding "
+                    "takes whole numbers.",
+                ),
+            )
         ),
         tidy(0.25),
     ),
