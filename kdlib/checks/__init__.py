@@ -18,7 +18,7 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
-from kdlib.checks import pristine
+from kdlib.checks.pristine import Builtins
 
 if TYPE_CHECKING:
     from kdlib.checks.exercise import Exercise
@@ -41,6 +41,7 @@ def catalogue() -> dict[str, Exercise]:
     return found
 
 
+@Builtins()
 def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
     """Check an answer and say what is right, what is wrong, and which known mistake it is.
 
@@ -79,36 +80,36 @@ def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
     return verdict
 
 
+@Builtins()
 def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     """Observe an answer and judge it; nothing is shown, raised or written down.
 
     Whatever the answer did to the process becomes a verdict. Only the student's own interrupt gets
     through.
     """
-    with pristine.Builtins():
-        from kdlib.checks.guard import TookTooLong
-        from kdlib.checks.judge import judge, unjudged
-        from kdlib.checks.observe import observe
-        from kdlib.checks.verdict import execution
+    from kdlib.checks.guard import TookTooLong
+    from kdlib.checks.judge import judge, unjudged
+    from kdlib.checks.observe import observe, words_of
+    from kdlib.checks.verdict import execution
 
-        if not callable(answer):
-            note = (
-                f"The second argument is a {type(answer).__name__}. Pass the function itself, "
-                f"without parentheses: check({exercise.id!r}, {exercise.name})."
-            )
-            return unjudged(exercise, seed, note)
-        # nbgrader validate fails a cell for a warning or a progress bar on stderr
-        aside = io.StringIO() if execution() == "validate" else sys.stderr
-        try:
-            with contextlib.redirect_stderr(aside):
-                record = observe(exercise, answer, seed)
-        except (Exception, TookTooLong) as error:
-            note = (
-                f"This answer cannot be run here ({type(error).__name__}: {error}). "
-                "If nothing in it explains that, restart the kernel and run the cells again."
-            )
-            return unjudged(exercise, seed, note)
-        return judge(exercise, record, seed)
+    if not callable(answer):
+        note = (
+            f"The second argument is a {type(answer).__name__}. Pass the function itself, "
+            f"without parentheses: check({exercise.id!r}, {exercise.name})."
+        )
+        return unjudged(exercise, seed, note)
+    # nbgrader validate fails a cell for a warning or a progress bar on stderr
+    aside = io.StringIO() if execution() == "validate" else sys.stderr
+    try:
+        with contextlib.redirect_stderr(aside):
+            record = observe(exercise, answer, seed)
+    except (Exception, TookTooLong) as error:
+        note = (
+            f"This answer cannot be run here ({type(error).__name__}: {words_of(error)}). "
+            "If nothing in it explains that, restart the kernel and run the cells again."
+        )
+        return unjudged(exercise, seed, note)
+    return judge(exercise, record, seed)
 
 
 def _default_seed() -> int:

@@ -9,6 +9,7 @@ from kdlib.checks.diagnosis import Student, known_mistakes, variants
 from kdlib.checks.exercise import Criterion, Evidence, Exercise
 from kdlib.checks.known import Known, ReferenceFailed, known
 from kdlib.checks.modes import known_modes
+from kdlib.checks.observe import words_of
 from kdlib.checks.record import Record, as_tensor
 from kdlib.checks.verdict import Diagnosis, Result, Verdict
 from kdlib.checks.words import factor, once
@@ -45,7 +46,7 @@ def judge(exercise: Exercise, student: Record, seed: int = 0) -> Verdict:
         return unjudged(
             exercise,
             seed,
-            f"What came back cannot be judged ({type(error).__name__}: {error}). Return plain "
+            f"What came back cannot be judged ({type(error).__name__}: {words_of(error)}). Return plain "
             "tensors and numbers; if you do, restart the kernel and run the cells again.",
         )
 
@@ -118,7 +119,7 @@ def _diagnoses(student: Student) -> tuple[Diagnosis, ...]:
 def _is_constant(record: Record) -> bool:
     values = [o.fields().get("value") for o in record.values() if o.status == "returned"]
     tensors = [as_tensor(value) for value in values]
-    if len(tensors) < 2 or any(tensor is None for tensor in tensors):
+    if len(tensors) < 2 or any(tensor is None or tensor.is_complex() for tensor in tensors):
         return False
     first = tensors[0].double().flatten()[0] if tensors[0].numel() else None
     return first is not None and all(bool((t.double() == first).all()) for t in tensors)

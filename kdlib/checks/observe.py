@@ -19,6 +19,7 @@ from kdlib.checks.exercise import Arguments, Exercise, Probe
 from kdlib.checks.footprint import Footprint, seeded_again
 from kdlib.checks.guard import Forbid, ForbiddenCall, TookTooLong, quiet_and_repeatable, time_limit
 from kdlib.checks.modes import known_modes
+from kdlib.checks.pristine import Builtins
 from kdlib.checks.record import Observation, as_tensor, plain, same
 from kdlib.checks.seal import SealedError, sealed
 
@@ -31,6 +32,7 @@ _LIBRARIES = (
 )
 _RAISE = dis.opmap["RAISE_VARARGS"]
 _OTHER_SEED = 0x5EED
+_COINS = 0x5EED_0000  # no number that a student would give to `manual_seed`
 
 
 def observe(
@@ -108,7 +110,8 @@ def _observe_once(
     forbid = nullcontext() if is_reference or not exercise.forbids else Forbid(exercise.forbids)
     seen = Observation()
     modes: list[str] = []
-    with quiet_and_repeatable(seed + salt), known_modes(modes):
+    coins = _COINS + seed + salt
+    with quiet_and_repeatable(coins), known_modes(modes):
         arguments = probe.make(torch.Generator().manual_seed(seed))
         for name in probe.gradients:
             arguments[name].requires_grad_(True)
@@ -116,7 +119,7 @@ def _observe_once(
         start = time.perf_counter()
         try:
             with time_limit(exercise.seconds), seals:
-                with forbid:
+                with forbid, Builtins():
                     result = (probe.run or _call)(answer, arguments)
                 seen.value = plain(result)
                 seen.gradients = _gradients(result, arguments, probe)
@@ -130,7 +133,7 @@ def _observe_once(
         changed, left = prints.traces()
         seen.changed = [name for name in changed if name not in probe.leaves]
         seen.left = [trace for trace in left if trace.partition(": ")[2] not in probe.leaves]
-        if seeded_again(seed + salt):
+        if seeded_again(coins):
             seen.left.append("seed: torch")
     seen.left += [f"setting: {name}" for name in modes]
     return seen
@@ -151,19 +154,20 @@ def _write_down(error: BaseException, seen: Observation) -> None:
             return
         case _:
             seen.status, seen.error_type = "raised", type(error).__name__
-    seen.error, seen.where = _words(error), _where(error)
+    seen.error, seen.where = words_of(error), _where(error)
 
 
-def _words(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
+    """Give an error's text, empty where it cannot be had."""
     try:
         return str(error)
-    except Exception:  # an error of the student's own whose text cannot be had
+    except Exception:
         return ""
 
 
 def _is_stub(error: NotImplementedError) -> bool:
     """Tell the stub's own line from a library that cannot do what it was asked."""
-    return _words(error) in ("", STUB) and _by_own_hand(error)
+    return words_of(error) in ("", STUB) and _by_own_hand(error)
 
 
 def _by_own_hand(error: BaseException) -> bool:

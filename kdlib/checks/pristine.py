@@ -6,6 +6,7 @@ A student may have assigned to `builtins.len`; a check needs the real one.
 from __future__ import annotations
 
 import builtins
+from contextlib import ContextDecorator
 
 # what a notebook, a debugger or a pretty printer replaces for good reasons
 _THEIRS = {"input", "print", "open", "display", "exit", "quit", "help", "breakpoint", "__import__"}
@@ -13,11 +14,14 @@ _KEPT = {name: value for name, value in vars(builtins).items() if name not in _T
 _MISSING = object()
 
 
-class Builtins:
-    """Put the builtins back for the length of a `with` block; afterwards they are as found.
+class Builtins(ContextDecorator):
+    """Put the builtins back for the length of a block or a call; afterwards they are as found.
 
     A class, and not a generator, so that it works while they are damaged.
     """
+
+    def _recreate_cm(self) -> Builtins:
+        return Builtins()
 
     def __enter__(self) -> Builtins:
         """Put the real ones in their places."""

@@ -8,6 +8,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+from kdlib.checks.pristine import Builtins
+
 REST = "That explains a part. What else is wrong has another cause."
 
 
@@ -97,6 +99,7 @@ class Verdict:
         score = f"{self.points:g} of {self.max_points:g} points"
         return f"{self.exercise_id} · {self.title}: {score}"
 
+    @Builtins()
     def __str__(self) -> str:
         """Write the verdict as plain text, at most 88 columns wide."""
         lines = [self.headline]
@@ -120,6 +123,7 @@ class Verdict:
 
     __repr__ = __str__
 
+    @Builtins()
     def to_html(self) -> str:
         """Write the verdict as a small HTML block that fits JupyterLab's light and dark themes."""
         colour = "#009E73" if self.passed else "#D55E00" if self.started else "#0072B2"
@@ -150,6 +154,7 @@ class Verdict:
             f"max-width:760px;line-height:1.45'>{''.join(parts)}</div>"
         )
 
+    @Builtins()
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         """Give both forms; under nbgrader the text is the number of points, which it reads."""
         text = f"{self.points:g}" if execution() else str(self)
