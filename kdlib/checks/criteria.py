@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 
 from kdlib.checks.exercise import Criterion, Evidence, Probe
+from kdlib.checks.known import departures
 from kdlib.checks.record import Observation
 from kdlib.checks.words import explain, show, trouble
 
@@ -116,10 +117,11 @@ def tidy(points: float, name: str = "no side effects") -> Criterion:
     def test(evidence: Evidence) -> str | None:
         ran = False
         for name, seen in evidence.student.items():
-            allowed = evidence.expected[name].traces()
+            probe, expected = evidence.probes[name], evidence.expected[name]
+            found = {key for _, key in departures(probe, seen, expected)}
             for trace in seen.traces():
-                if trace not in allowed:
-                    return _untidy(trace, evidence.probes[name], seen)
+                if trace in found:
+                    return _untidy(trace, probe, seen)
             ran |= seen.status == "returned" and seen.value is not None
         return None if ran else "Nothing ran to the end, so there is nothing to say."
 

@@ -67,9 +67,7 @@ class Student:
                 return set()
         if not found:
             return set()
-        if not all(self._add(found, answer, probe) for probe in right):
-            return set()
-        return set(found) if self._add(found, answer, first, again=True) else set()
+        return set(found) if all(self._add(found, answer, probe) for probe in right) else set()
 
     def _add(
         self, found: dict[Place, Any], answer: Callable, probe: Probe, again: bool = False

@@ -46,8 +46,8 @@ def judge(exercise: Exercise, student: Record, seed: int = 0) -> Verdict:
         return unjudged(
             exercise,
             seed,
-            f"What came back cannot be judged ({type(error).__name__}: {words_of(error)}). Return plain "
-            "tensors and numbers; if you do, restart the kernel and run the cells again.",
+            f"What came back cannot be judged ({type(error).__name__}: {words_of(error)}). Return "
+            "plain tensors and numbers; if you do, restart the kernel and run the cells again.",
         )
 
 
