@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from kdlib import progress
 from kdlib.checks import catalogue, check
 from kdlib.checks.criteria import matches, tidy
 from kdlib.checks.exercise import Clue, Exercise, Mistake, Probe, Variant
@@ -24,6 +23,7 @@ from kdlib.checks.judge import judge
 from kdlib.checks.known import known
 from kdlib.checks.observe import observe
 from kdlib.checks.verdict import CheckFailed, Diagnosis, Result, Verdict
+from kdlib.notebook import progress
 
 KD = "02.kd_loss"
 

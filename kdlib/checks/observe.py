@@ -21,7 +21,7 @@ from kdlib.checks.guard import Forbid, ForbiddenCall, TookTooLong, quiet_and_rep
 from kdlib.checks.modes import known_modes
 from kdlib.checks.pristine import Builtins
 from kdlib.checks.record import Observation, as_tensor, plain, same
-from kdlib.checks.seal import SealedError, sealed
+from kdlib.seal import SealedError, sealed
 
 STUB = "your answer goes here"  # what the stub of a released notebook raises
 _LIBRARIES = (
