@@ -609,7 +609,7 @@ def test_side_criteria_wait_for_a_main_one():
     assert verdict.points == 0
     tidy_result = verdict.results[-1]
     assert tidy_result.passed
-    assert "Counts once a part of the result is right" in text_of(verdict)
+    assert "counts once a part of the result is right" in text_of(verdict)
 
 
 def test_a_factor_that_explains_all_is_no_part():

@@ -14,7 +14,6 @@ from kdlib.checks.record import Record, as_tensor
 from kdlib.checks.verdict import Diagnosis, Result, Verdict
 from kdlib.checks.words import factor, once
 
-LATER = "Counts once a part of the result is right."
 CONSTANT = "It gives the same answer whatever it is given, so this earns nothing yet."
 
 
@@ -88,7 +87,7 @@ def _results(exercise: Exercise, problems: list[str]) -> tuple[Result, ...]:
             criterion.name,
             criterion.points,
             not problem,
-            words or ("" if held or problem else LATER),
+            words,
             counts=held,
         )
         for criterion, problem, words in zip(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from kdlib.checks.pristine import Builtins
 
+LATER = "What is ticked here counts once a part of the result is right."
 REST = "That explains a part. What else is wrong has another cause."
 
 
@@ -94,6 +95,11 @@ class Verdict:
         return bool(self.results) and all(result.passed for result in self.results)
 
     @property
+    def waiting(self) -> bool:
+        """Whether a criterion is met that does not count yet."""
+        return any(result.passed and not result.counts for result in self.results)
+
+    @property
     def headline(self) -> str:
         """Name, title and score in one line."""
         score = f"{self.points:g} of {self.max_points:g} points"
@@ -112,6 +118,8 @@ class Verdict:
             mark = "✓" if result.passed else "✗"
             text = f"{result.name}: {result.message}" if result.message else result.name
             lines += _wrap(text, f"  {mark} ", "    ")
+        if self.waiting:
+            lines.append(f"  {LATER}")
         for diagnosis in self.diagnoses:
             text = f"{diagnosis.heading} {_text(diagnosis.says)}"
             if diagnosis.elsewhere:
@@ -141,6 +149,8 @@ class Verdict:
                 for r in self.results
             )
             parts.append(f"<div style='margin-top:4px'>{items}</div>")
+        if self.waiting:
+            parts.append(f"<div style='margin-top:4px'>{LATER}</div>")
         for d in self.diagnoses:
             seen = f"<div style='opacity:.75'>{_html(d.elsewhere)}</div>" if d.elsewhere else ""
             parts.append(
