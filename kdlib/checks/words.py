@@ -136,7 +136,9 @@ def factor(student: Student) -> tuple[str, set[Place]]:
         ratio = _ratio(student, probe, "value") if probe.sizes else None
         if ratio is not None:
             ratios[probe.name] = ratio
-    if len(ratios) < 2 or all(abs(ratio - 1) < 1e-4 for ratio in ratios.values()):
+    if len(ratios) < 2 or any(map(math.isnan, ratios.values())):
+        return "", set()
+    if all(abs(ratio - 1) < 1e-4 for ratio in ratios.values()):
         return "", set()
     sizes = {probe.name: probe.sizes for probe in exercise.probes if probe.name in ratios}
     exponents = _exponents(sizes, ratios)
@@ -157,10 +159,13 @@ def factor(student: Student) -> tuple[str, set[Place]]:
 
 
 def _ratio(student: Student, probe: Probe, key: str) -> float | None:
-    """Give the one number that turns the right field into the student's, if there is one."""
+    """Give the one number that turns the right field into the student's.
+
+    NaN when there is no such number, None when the two cannot be compared.
+    """
     have = as_tensor(student.record[probe.name].fields().get(key))
     want = as_tensor(student.known.reference(probe).fields().get(key))
-    if have is None or want is None or have.shape != want.shape:
+    if have is None or want is None or have.shape != want.shape or have.is_complex():
         return None
     have, want = have.double(), want.double()
     solid = want.abs() > 1e-3 * want.abs().max() if want.numel() else want.bool()
@@ -168,7 +173,7 @@ def _ratio(student: Student, probe: Probe, key: str) -> float | None:
         return None
     ratio = have[solid] / want[solid]
     if (ratio.max() - ratio.min()).abs() > 1e-4 * ratio.abs().max():
-        return None
+        return math.nan
     return ratio.mean().item()
 
 
