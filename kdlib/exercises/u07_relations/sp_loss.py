@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Exercise, Mistake, Probe
 from kdlib.exercises.u07_relations.inputs import flat, nested, pair, same_rows, scale_law
 from kdlib.losses import relations
@@ -74,7 +74,9 @@ SP_LOSS = Exercise(
     criteria=(
         matches("the value", 1.0, "plain", "few rows", "width 1"),
         gradients("the student's gradient", 0.5, "plain", arguments=("student_features",)),
-        gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_features",)),
+        side(
+            gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_features",))
+        ),
         matches("feature maps", 0.25, "maps"),
         law("scale does not matter", 0.25, ("plain", "scaled"), scale_law),
         matches("float32, small and large", 0.25, "small", "large"),
