@@ -88,5 +88,5 @@ def quiet_and_repeatable(seed: int) -> Iterator[io.StringIO]:
         torch.enable_grad(),
     ):
         warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at every device
         yield printed
