@@ -12,9 +12,9 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import CodeType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 
 from kdlib.checks.mutation.trees import OPERATORS, Operator, is_guard, parameters, text
 
@@ -92,7 +92,7 @@ class Target:
         kinds, gives = _signature(like) if like else ({}, "")
         for tree in self.trees.values():
             own = (kinds, gives) if tree is main else ({}, "")
-            _annotate(tree, *own, constants)
+            annotate(tree, *own, constants)
         self.sources = {name: text(tree) for name, tree in self.trees.items()}
 
     def original(self) -> Callable:
@@ -108,20 +108,18 @@ class Target:
     def mutants(self) -> Iterator[Mutant]:
         """Make every mutant, operator by operator, each distinct source once."""
         seen = set(self.sources.values())
-        slots = {name: [*_slots(self.trees[name])] for name in self.mutated}
         for operator in OPERATORS:
             for name in reversed(self.mutated):
-                for slot in slots[name]:
-                    for source in _rewritten(self.trees[name], slot, operator):
-                        if source in seen:
-                            continue
-                        seen.add(source)
-                        try:
-                            code = _compiled({**self.sources, name: source})
-                        except SyntaxError:
-                            continue
-                        before, after = _difference(self.sources[name], source)
-                        yield Mutant(operator, before, after, code, self)
+                for source in rewritten(self.trees[name], operator):
+                    if source in seen:
+                        continue
+                    seen.add(source)
+                    try:
+                        code = _compiled({**self.sources, name: source})
+                    except SyntaxError:
+                        continue
+                    before, after = _difference(self.sources[name], source)
+                    yield Mutant(operator, before, after, code, self)
 
 
 @functools.cache
@@ -159,10 +157,13 @@ def _signature(like: Callable) -> tuple[dict[str, str], str]:
     return kinds, str(given.return_annotation)
 
 
-def _annotate(
-    tree: Definition, kinds: dict[str, str], gives: str, constants: frozenset[str]
+def annotate(
+    tree: Definition,
+    kinds: Mapping[str, str] = MappingProxyType({}),
+    gives: str = "",
+    constants: frozenset[str] = frozenset(),
 ) -> None:
-    """Let each node know what stands around it."""
+    """Let each node know what stands around it, and functions of what kind their parameters are."""
     tree.up = ast.Module([tree], [])
 
     def walk(node: ast.AST, function: ast.AST | None) -> None:
@@ -203,20 +204,20 @@ def _slots(tree: Definition) -> Iterator[tuple[ast.AST, str, int | None, ast.AST
     yield from walk(tree)
 
 
-def _rewritten(tree: Definition, slot: tuple, operator: Operator) -> Iterator[str]:
-    """Yield the definition's source with each replacement that the operator has for one node."""
-    parent, name, index, node = slot
-    held = getattr(parent, name)
-    for made in operator.mutate(node):
-        if index is None:
-            setattr(parent, name, made)
-        else:
-            new = made if isinstance(made, list) else [made]
-            setattr(parent, name, [*held[:index], *new, *held[index + 1 :]])
-        try:
-            yield "\n".join(map(text, tree.up.body))
-        finally:
-            setattr(parent, name, held)
+def rewritten(tree: Definition, operator: Operator) -> Iterator[str]:
+    """Yield a definition's source with each change that an operator makes of it."""
+    for parent, name, index, node in [*_slots(tree)]:
+        held = getattr(parent, name)
+        for made in operator.mutate(node):
+            if index is None:
+                setattr(parent, name, made)
+            else:
+                new = made if isinstance(made, list) else [made]
+                setattr(parent, name, [*held[:index], *new, *held[index + 1 :]])
+            try:
+                yield "\n".join(map(text, tree.up.body))
+            finally:
+                setattr(parent, name, held)
 
 
 def _compiled(sources: dict[str, str]) -> CodeType:
@@ -229,4 +230,6 @@ def _difference(old: str, new: str) -> tuple[str, str]:
     one, two = ([line.strip() for line in source.splitlines()] for source in (old, new))
     changes = difflib.SequenceMatcher(None, one, two, autojunk=False).get_opcodes()
     sides = [(one[a:b], two[c:d]) for kind, a, b, c, d in changes if kind != "equal"]
-    return tuple("; ".join(line for part in side for line in part) for side in zip(*sides))
+    return tuple(
+        "; ".join(line for part in side for line in part) for side in zip(*sides, strict=True)
+    )
