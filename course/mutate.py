@@ -115,9 +115,7 @@ class Bench:
         self.expected = {
             seed: observe(exercise, exercise.reference, seed, is_reference=True) for seed in SEEDS
         }
-        seen = [o.gradients for o in self.expected[SEEDS[0]].values()]
-        arrives = {name for found in seen for name, g in found.items() if g is not None}
-        self.constants = frozenset(name for found in seen for name in found) - arrives
+        self.constants = _constants(exercise, self.expected[SEEDS[0]])
 
     def passes(self, answer: Callable, seed: int, sealed: bool = True) -> bool:
         """Say whether an answer earns full marks, with as few probes as possible."""
@@ -143,6 +141,14 @@ class Bench:
                 if a != b:
                     return f"the message on {name!r}"
         return ""
+
+
+def _constants(exercise: Exercise, expected: Record) -> frozenset[str] | None:
+    """Name the arguments whose gradient is looked at and has to be none."""
+    seen = [pair for o in expected.values() for pair in o.gradients.items()]
+    if not seen and not any(probe.run for probe in exercise.probes):
+        return None
+    return frozenset(n for n, g in seen if g is None) - {n for n, g in seen if g is not None}
 
 
 def examine(exercise: Exercise, answers: list[Callable]) -> Report:
@@ -202,7 +208,8 @@ def shown(survivors: list[Survivor]) -> str:
     first = survivors[0]
     differs = dict.fromkeys(s.differs for s in survivors if s.differs)
     where = f"differs in {', '.join(differs)}" if differs else "bit for bit as the original"
-    lines = [f"{first.key.split(' @ ')[0]} · {', '.join(s.of for s in survivors)} · {where}"]
+    of = dict.fromkeys(s.of for s in survivors)
+    lines = [f"{first.key.split(' @ ')[0]} · {', '.join(of)} · {where}"]
     lines += [f"  - {first.before}"] if first.before else []
     lines += [f"  + {first.after}"] if first.after else []
     return "\n".join([*lines, f"  {first.key!r}"])

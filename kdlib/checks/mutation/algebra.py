@@ -24,6 +24,7 @@ from kdlib.checks.mutation.trees import (
 SYMMETRIC = {
     *("min", "max", "minimum", "maximum", "mse_loss", "dist", "cosine_similarity", "logaddexp"),
     *("isinstance", "getattr", "hasattr", "equal", "allclose", "Tensor", "print", "range"),
+    *("eq", "ne", "isclose", "add", "mul", "logical_and", "logical_or"),
 }
 
 
@@ -301,7 +302,9 @@ def another_number(node):
 def off_by_one(node):
     if isinstance(node, ast.Constant) and type(node.value) is int:
         if not (_is_dimension(node) or isinstance(node.up, ast.arguments)):
-            yield from (ast.Constant(node.value + 1), ast.Constant(node.value - 1))
+            yield ast.Constant(node.value + 1)
+            if node.value:
+                yield ast.Constant(node.value - 1)
     if isinstance(node, ast.Slice):
         if node.lower is not None:
             yield changed(node, lower=None)

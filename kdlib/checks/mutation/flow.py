@@ -35,7 +35,7 @@ def other_mode(node):
         yield changed(renamed(node, "eval"), args=[], keywords=[])
         if node.args:
             yield changed(node, args=[])
-    if called(node) == "requires_grad_" and node.args:
+    if called(node) == "requires_grad_" and node.args and text(node.args[0]) == "False":
         yield changed(node, args=[])
 
 

@@ -56,7 +56,8 @@ class Target:
         answer: a function or class, defined by name in a module whose source can be read.
         like: the reference, when the answer is another one: it says of what kind the parameters
             are where the answer is not annotated.
-        constants: parameters that no gradient reaches, as the contract has it.
+        constants: parameters that no gradient reaches, as the contract has it; None when it does
+            not speak of gradients at all.
         skip: names of helpers that are left alone.
 
     Attributes:
@@ -68,7 +69,7 @@ class Target:
         self,
         answer: Callable,
         like: Callable | None = None,
-        constants: frozenset[str] = frozenset(),
+        constants: frozenset[str] | None = frozenset(),
         skip: frozenset[str] = frozenset(),
     ) -> None:
         self.module = sys.modules[answer.__module__]
@@ -161,7 +162,7 @@ def annotate(
     tree: Definition,
     kinds: Mapping[str, str] = MappingProxyType({}),
     gives: str = "",
-    constants: frozenset[str] = frozenset(),
+    constants: frozenset[str] | None = frozenset(),
 ) -> None:
     """Let each node know what stands around it, and functions of what kind their parameters are."""
     tree.up = ast.Module([tree], [])

@@ -67,6 +67,8 @@ def cut_off(node):
 def _gives_tensor(function):
     if not isinstance(function, ast.FunctionDef) or not is_outer(function):
         return False
+    if function.constants is None:
+        return False
     return function.gives == "Tensor" or not function.gives
 
 

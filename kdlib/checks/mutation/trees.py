@@ -137,7 +137,7 @@ def is_guard(node: ast.AST) -> bool:
         return not node.orelse and all(isinstance(s, ast.Raise) for s in node.body)
     if isinstance(node, ast.For):
         return all(is_guard(s) or isinstance(s, ast.Assign) for s in node.body)
-    return isinstance(node, ast.Expr) and called(node.value).lstrip("_").startswith("require")
+    return isinstance(node, ast.Expr) and called(node.value).startswith(("require", "_"))
 
 
 def after_guards(function: ast.FunctionDef, source: str) -> ast.FunctionDef:
