@@ -37,7 +37,7 @@ from kdlib.checks.exercise import Evidence, Exercise
 from kdlib.checks.judge import judge
 from kdlib.checks.mutation import Mutant, Target, free, one_by_one
 from kdlib.checks.observe import observe
-from kdlib.checks.record import Observation, same
+from kdlib.checks.record import Observation, Record, same
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "build" / "mutate"
@@ -120,27 +120,28 @@ class Bench:
     def passes(self, answer: Callable, seed: int, sealed: bool = True) -> bool:
         """Say whether an answer earns full marks, with as few probes as possible."""
         place = self.exercise if sealed else self.free
-        evidence = Evidence(
-            OneByOne(self.parts[place], answer, seed), self.expected[seed], self.probes
-        )
+        record = OneByOne(self.parts[place], answer, seed)
+        evidence = Evidence(record, self.expected[seed], self.probes)
         if any(criterion.test(evidence) for criterion in self.exercise.criteria):
             return False
-        return judge(self.exercise, observe(place, answer, seed), seed).passed
+        return judge(self.exercise, dict(record), seed).passed
 
-    def differs(self, one: Callable, two: Callable, sealed: bool) -> str:
-        """Name the first field in which two answers differ in any bit, or nothing."""
-        place = self.exercise if sealed else self.free
-        for seed in FRESH:
-            records = [observe(place, answer, seed) for answer in (one, two)]
-            for name in self.probes:
-                a, b = (record[name].fields() for record in records)
-                for key in (*a, *(b.keys() - a.keys())):
-                    if key not in a or key not in b or not same(a[key], b[key], 0.0, 0.0):
-                        return f"{key} on {name!r}"
-                a, b = (record[name].error for record in records)
-                if a != b:
-                    return f"the message on {name!r}"
-        return ""
+    def records(self, answer: Callable, sealed: bool = True) -> list[Record]:
+        """Observe an answer on fresh seeds."""
+        return [observe(self.exercise if sealed else self.free, answer, seed) for seed in FRESH]
+
+
+def differs(one: list[Record], two: list[Record]) -> str:
+    """Name the first field in which records differ in any bit, or nothing."""
+    for first, second in zip(one, two, strict=True):
+        for name in first:
+            a, b = first[name].fields(), second[name].fields()
+            for key in a | b:
+                if key not in a or key not in b or not same(a[key], b[key], 0.0, 0.0):
+                    return f"{key} on {name!r}"
+            if first[name].error != second[name].error:
+                return f"the message on {name!r}"
+    return ""
 
 
 def _constants(exercise: Exercise, expected: Record) -> frozenset[str] | None:
@@ -175,16 +176,15 @@ def examine(exercise: Exercise, answers: list[Callable]) -> Report:
             report.problems.append(f"{exercise.id}: {name}: {error}")
             continue
         done |= set(target.helpers)
+        records = bench.records(original, sealed)
         for mutant in target.mutants():
             report.made += 1
             passed = _passed(bench, mutant, sealed)
             if passed < len(SEEDS):
                 report.killed, report.lucky = report.killed + 1, report.lucky + bool(passed)
                 continue
-            differs = bench.differs(mutant.answer(), original, sealed)
-            report.survivors.append(
-                Survivor(name, mutant.key, mutant.before, mutant.after, differs)
-            )
+            where = differs(records, bench.records(mutant.answer(), sealed))
+            report.survivors.append(Survivor(name, mutant.key, mutant.before, mutant.after, where))
         if not bench.passes(original, SEEDS[0], sealed):
             report.problems.append(f"{exercise.id}: {name}: a mutant changed what others rely on")
     report.seconds = time.perf_counter() - start
