@@ -8,8 +8,9 @@ from pathlib import Path
 
 import nbformat
 
+from course import drawing
 from course.build import execute, without_outputs
-from course.lint import lint
+from course.lint import clause_table, lint
 from course.markers import Project, SourceError, expand, read
 from course.release import differences, guard_work, release, write
 
@@ -108,9 +109,14 @@ def main(
     mutates.add_argument("what", nargs="*", metavar="WHAT", help="02 or 02.kd_loss; all by default")
     mutates.add_argument("--jobs", type=int, default=2, help="processes (2)")
     mutates.add_argument("--anew", action="store_true", help="do not read what was found before")
+    lints.add_argument("--clauses", action="store_true", help="print each clause and its criteria")
+    commands.add_parser("draw", help="draw docs/architecture.svg from the code's imports")
     for command in (builds, lints):
         command.add_argument("units", nargs="*", metavar="UNIT", help="02 or 02_soft_targets")
     options = parser.parse_args(arguments)
+    if options.command == "draw":
+        (root / drawing.FILE).write_text(drawing.draw(root), encoding="utf-8")
+        return
     try:
         if options.command == "mutate":
             from course.mutate import mutate
@@ -125,7 +131,11 @@ def main(
 
             catalogue = load()
         if options.command == "lint":
+            if options.clauses:
+                print("\n".join(line for path in paths for line in clause_table(path)))
             lint_all(root, paths, catalogue)
+            if not options.units and drawing.stale(root):
+                raise SourceError(f"{drawing.FILE} is stale: python -m course draw")
             print(f"{len(paths)} units: nothing to complain about")
         elif options.check:
             if not options.units and (lost := orphans(root)):

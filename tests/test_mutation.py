@@ -151,7 +151,7 @@ def test_rewriting_leaves_the_tree_as_it_was():
 # a small exercise, in a module of its own
 
 SOURCE = '''
-from kdlib.checks.seal import reference
+from kdlib.seal import reference
 
 @reference("99.centre")
 def centre(x):

@@ -162,11 +162,16 @@ def multiplied_by_mask(node):
 def not_kept(node):
     if isinstance(node, ast.Call) and any(k.arg in ("keepdim", "keepdims") for k in node.keywords):
         yield without_keyword(node, "keepdim", "keepdims")
-    elif called(node) in ("sum", "mean", "amax", "logsumexp") and any(
-        k.arg == "dim" for k in getattr(node, "keywords", ())
-    ):
+    elif called(node) in ("sum", "mean", "amax", "logsumexp") and not _reduced_again(node):
+        if not any(k.arg == "dim" for k in node.keywords):
+            return
         keyword = ast.keyword("keepdim", ast.Constant(True))
         yield changed(node, keywords=[*node.keywords, keyword])
+
+
+def _reduced_again(node):
+    """Say whether a sum or a mean over everything that is left follows."""
+    return getattr(node.up, "attr", "") in ("sum", "mean") and not getattr(node.up.up, "args", ())
 
 
 @operator(
