@@ -26,7 +26,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -35,7 +35,7 @@ from course.markers import SourceError
 from kdlib.checks import catalogue
 from kdlib.checks.exercise import Evidence, Exercise
 from kdlib.checks.judge import judge
-from kdlib.checks.mutation import Mutant, Target, free, one_by_one
+from kdlib.checks.mutation import Mutant, Target
 from kdlib.checks.observe import observe
 from kdlib.checks.record import Observation, Record, same
 
@@ -109,8 +109,10 @@ class Bench:
     """One exercise, ready to judge many answers quickly."""
 
     def __init__(self, exercise: Exercise) -> None:
-        self.exercise, self.free = exercise, free(exercise)
-        self.parts = {e: one_by_one(e) for e in (self.exercise, self.free)}
+        self.exercise = exercise
+        # mutants of the reference may call what the reference calls
+        self.free = replace(exercise, id=f"{exercise.id} (free)", seals=(), forbids=())
+        self.parts = {e: _one_by_one(e) for e in (self.exercise, self.free)}
         self.probes = {probe.name: probe for probe in exercise.probes}
         self.expected = {
             seed: observe(exercise, exercise.reference, seed, is_reference=True) for seed in SEEDS
@@ -129,6 +131,14 @@ class Bench:
     def records(self, answer: Callable, sealed: bool = True) -> list[Record]:
         """Observe an answer on fresh seeds."""
         return [observe(self.exercise if sealed else self.free, answer, seed) for seed in FRESH]
+
+
+def _one_by_one(exercise: Exercise) -> dict[str, Exercise]:
+    """Split an exercise into its probes; as in the whole, only the first one is run twice."""
+    return {
+        probe.name: replace(exercise, probes=(probe,), random=exercise.random or place > 0)
+        for place, probe in enumerate(exercise.probes)
+    }
 
 
 def differs(one: list[Record], two: list[Record]) -> str:

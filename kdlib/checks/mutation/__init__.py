@@ -8,20 +8,11 @@ from __future__ import annotations
 
 from kdlib.checks.mutation import algebra, flow, reductions, tensors
 from kdlib.checks.mutation.mutants import Mutant, Target
-from kdlib.checks.mutation.suspects import free, one_by_one, suspects, words
+from kdlib.checks.mutation.teaching import FAMILIES, variants
 from kdlib.checks.mutation.trees import OPERATORS, Operator
 
-__all__ = ["OPERATORS", "Mutant", "Operator", "Target", "free", "one_by_one", "suspects", "words"]
+__all__ = ["FAMILIES", "OPERATORS", "Mutant", "Operator", "Target", "variants"]
 
-_ORDER = {
-    family: place
-    for place, family in enumerate(
-        (
-            *("reduction", "temperature", "exchange", "gradient", "mask", "sign", "left out"),
-            *("broadcast", "mode", "numerics", "argument", "off by one", "condition"),
-        )
-    )
-}
-# sorted is stable: within a family, as written
-OPERATORS.sort(key=lambda operator: _ORDER.get(operator.family, len(_ORDER)))
+# by how often students need them; within a family as written, since sorting is stable
+OPERATORS.sort(key=lambda operator: [*FAMILIES].index(operator.family))
 _MODULES = (algebra, flow, reductions, tensors)

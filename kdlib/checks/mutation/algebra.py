@@ -288,7 +288,7 @@ def another_number(node):
     value = node.value if isinstance(node, ast.Constant) else None
     if isinstance(node.up, ast.arguments):
         return  # a default has an operator of its own
-    if type(value) is float and value != value // 1:
+    if type(value) is float and (value != value // 1 or abs(value) > 100):
         yield from (ast.Constant(2 * value), ast.Constant(value / 2))
     elif type(value) is float:
         yield from (ast.Constant(value + 1.0), ast.Constant(value - 1.0))

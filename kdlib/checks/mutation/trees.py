@@ -134,10 +134,16 @@ def is_outer(node: ast.AST) -> bool:
 def is_guard(node: ast.AST) -> bool:
     """Say whether a statement only refuses bad arguments."""
     if isinstance(node, ast.If):
-        return not node.orelse and all(isinstance(s, ast.Raise) for s in node.body)
+        steps = isinstance(node.body[-1], ast.Raise) and node.body[:-1]
+        return not node.orelse and steps is not False and all(map(_names, steps))
     if isinstance(node, ast.For):
-        return all(is_guard(s) or isinstance(s, ast.Assign) for s in node.body)
+        return all(is_guard(s) or _names(s) for s in node.body)
     return isinstance(node, ast.Expr) and called(node.value).startswith(("require", "_"))
+
+
+def _names(node: ast.AST) -> bool:
+    """Say whether a statement only gives something a name, or goes on."""
+    return isinstance(node, ast.Assign | ast.Continue)
 
 
 def after_guards(function: ast.FunctionDef, source: str) -> ast.FunctionDef:
