@@ -293,7 +293,7 @@ def _needed(answer: Callable) -> list[str]:
     """Give the definitions that an answer is made of, and the rest of its module but the lists."""
     tree = ast.parse(inspect.getsource(sys.modules[answer.__module__]))
     named = {node.name: node for node in tree.body if hasattr(node, "name")}
-    todo, found = {answer.__name__}, set()
+    todo, found = {answer.__qualname__.split(".")[0]}, set()
     while new := todo & named.keys() - found:
         found |= new
         walked = (part for name in new for part in ast.walk(named[name]))

@@ -162,6 +162,11 @@ def centre(x):
 def _middle(x):
     return x.mean(dim=-1, keepdim=True)
 
+def by_factor(factor):
+    def centre(x):
+        return (x - _middle(x)) * factor
+    return centre
+
 def by_loop(x):
     import torch
     return torch.stack([row - row.mean() for row in x])
@@ -216,6 +221,13 @@ def test_a_weak_check_has_survivors_and_a_better_one_fewer(module):
     assert any(s.key.startswith(early) for s in weak.survivors)
     assert not any(s.key.startswith(early) for s in strong.survivors)
     assert weak.made == strong.made == strong.killed + len(strong.survivors)
+
+
+def test_an_answer_that_another_function_made_is_mutated_with_its_values(module):
+    mutants = list(Target(module.by_factor(2.0)).mutants())
+    x = torch.tensor([[1.0, 3.0]])
+    left_out = next(m for m in mutants if m.after == "return x - _middle(x)")
+    assert left_out.answer()(x).tolist() == [[-1.0, 1.0]]
 
 
 def test_an_answer_that_fails_its_check_is_a_problem(module):

@@ -12,6 +12,7 @@ import difflib
 import functools
 import inspect
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import CodeType, MappingProxyType, ModuleType
@@ -73,10 +74,14 @@ class Target:
         skip: frozenset[str] = frozenset(),
     ) -> None:
         self.module = sys.modules[answer.__module__]
-        self.name = answer.__qualname__
-        sources = _definitions(self.module)
-        if self.name not in sources:
-            raise ValueError(f"{self.module.__name__} does not define {self.name} by that name")
+        sources, self.name, self.closure = _definitions(self.module), answer.__qualname__, {}
+        if "<locals>" in self.name:  # made by another function, around other values
+            self.name = answer.__code__.co_name
+            self.closure = dict(inspect.getclosurevars(answer).nonlocals)
+            inner = ast.parse(textwrap.dedent(inspect.getsource(answer))).body[0]
+            sources = {**sources, self.name: text(inner)}
+        if self.name not in sources or not sources[self.name].startswith(("def", "class", "@")):
+            raise ValueError(f"{self.module.__name__} does not define {answer.__qualname__}")
         own = _exercises(sources[self.name])
         main = _stripped(sources[self.name], own)
         used = {part.id for part in ast.walk(main) if isinstance(part, ast.Name)}
@@ -102,7 +107,7 @@ class Target:
 
     def load(self, code: CodeType) -> Callable:
         """Run compiled definitions in a copy of the module's namespace."""
-        namespace = dict(vars(self.module))
+        namespace = vars(self.module) | self.closure
         exec(code, namespace)
         return namespace[self.name]
 
