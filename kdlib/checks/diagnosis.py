@@ -9,13 +9,14 @@ nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kdlib.checks.exercise import Clue, Mistake, Probe
+from kdlib.checks import mutation
+from kdlib.checks.exercise import Clue, Exercise, Mistake, Probe, Variant
 from kdlib.checks.known import Known, Place, departures
-from kdlib.checks.record import Record, same
+from kdlib.checks.record import Record, as_tensor, same
 
 SECONDS = 0.25  # of CPU that variants may take: a student waits for the verdict
 
@@ -54,8 +55,13 @@ class Student:
         wrong = {probe for probe, _ in self.departs}
         return [p for p in tried if p.name in wrong], [p for p in tried if p.name not in wrong]
 
-    def explained_by(self, answer: Callable) -> set[Place]:
-        """Give the departures that a wrong answer explains; none when it departs otherwise."""
+    def explained_by(self, answer: Callable, free: bool = False) -> set[Place]:
+        """Give the departures that a wrong answer explains; none when it departs otherwise.
+
+        Args:
+            answer: the wrong answer.
+            free: whether it may call what is sealed or forbidden, as the reference may.
+        """
         found: dict[Place, Any] = {}
         wrong, right = self.probes()
         first = self.known.exercise.probes[0]
@@ -63,17 +69,23 @@ class Student:
             again = probe is first and any(
                 (first.name, trace) in self.departs for trace in ("steady", "echoes")
             )
-            if not self._add(found, answer, probe, again):
+            if not self._add(found, answer, probe, again, free):
                 return set()
         if not found:
             return set()
-        return set(found) if all(self._add(found, answer, probe) for probe in right) else set()
+        rest = all(self._add(found, answer, probe, free=free) for probe in right)
+        return set(found) if rest else set()
 
     def _add(
-        self, found: dict[Place, Any], answer: Callable, probe: Probe, again: bool = False
+        self,
+        found: dict[Place, Any],
+        answer: Callable,
+        probe: Probe,
+        again: bool = False,
+        free: bool = False,
     ) -> bool:
         """Add the answer's departures on a probe; say whether the student departs as it does."""
-        departs = self.known.departures(answer, probe, again)
+        departs = self.known.departures(answer, probe, again, free)
         found |= departs
         return all(
             place in self.departs and same(self.departs[place], value, atol=probe.atol)
@@ -112,12 +124,15 @@ def variants(
         departures that they explain.
     """
     end = time.thread_time() + seconds
+    telling = {place for place, value in student.departs.items() if _tells(place, value)}
     best: list[tuple[Clue, ...]] = []
     most: set[Place] = set()
-    for variant in student.known.exercise.variants():
+    for variant in _variants(student.known.exercise):
         if time.thread_time() > end:
             break
-        places = student.explained_by(variant.answer)
+        places = student.explained_by(variant.answer, free=True)
+        if telling and not places & telling:
+            continue
         gain = len(places - explained)
         if gain > len(most - explained):
             best, most = [variant.clues], places
@@ -129,3 +144,18 @@ def variants(
             break
         shared = clues[0]
     return shared, most if shared else set()
+
+
+def _variants(exercise: Exercise) -> Iterator[Variant]:
+    """Yield the exercise's own variants, then mutants of its reference."""
+    yield from exercise.variants()
+    for answer, clues in mutation.variants(exercise):
+        yield Variant(answer, tuple(Clue(*clue) for clue in clues))
+
+
+def _tells(place: Place, value: Any) -> bool:
+    """Say whether many unlike mistakes would hardly agree there: they do in zeros and in NaN."""
+    if place[1] == "status":
+        return False
+    numbers = as_tensor(value)
+    return numbers is None or bool((numbers.isfinite() & (numbers != 0)).any())

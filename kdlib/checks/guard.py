@@ -150,7 +150,7 @@ def quiet_and_repeatable(seed: int) -> Iterator[io.StringIO]:
         warnings.simplefilter("ignore")
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at every device
         try:
             yield printed
         finally:

@@ -52,11 +52,20 @@ class Known:
         """Give the reference's record on all probes, to be compared with another one."""
         return {p.name: self.reference(p, beside[p.name].echoes) for p in self.exercise.probes}
 
-    def departures(self, answer: Callable, probe: Probe, again: bool = False) -> dict[Place, Any]:
-        """Say where a wrong answer departs from the reference, and what is seen there."""
+    def departures(
+        self, answer: Callable, probe: Probe, again: bool = False, free: bool = False
+    ) -> dict[Place, Any]:
+        """Say where a wrong answer departs from the reference, and what is seen there.
+
+        Args:
+            answer: the wrong answer.
+            probe: where to look.
+            again: whether it is called a second time.
+            free: whether it may call what is sealed or forbidden, as the reference may.
+        """
         key = (answer, probe.name, again)
         if key not in self._seen:
-            self._seen[key] = observe_probe(self.exercise, probe, answer, self.seed, again=again)
+            self._seen[key] = observe_probe(self.exercise, probe, answer, self.seed, free, again)
         seen = self._seen[key]
         return departures(probe, seen, self.reference(probe, seen.echoes))
 
