@@ -1,0 +1,38 @@
+"""Wrong answers written from the notebooks' text alone, to measure the checks with.
+
+Each was written before its author had read the check that judges it, as a student might have
+given it, and names the clause of the contract that it breaks.
+
+**The set only measures.** It is never used to write a probe, a criterion or a known mistake: who
+mends a check looks at mutants (`python -m course mutate`) and at the contract, not in here. New
+answers are added by people who have not read the check in question, from the notebook's text. An
+answer is taken out for one reason: read again, the contract allows it.
+
+`python -m tests.blind` runs every answer through its check.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong answer, what went wrong in its author's head, and the clause that it breaks."""
+
+    answer: Any
+    cause: str
+    clause: str
+
+
+def collector(into: dict[str, list[Wrong]]) -> Callable[[str, str, str], Callable[[Any], Any]]:
+    """A decorator `wrong(exercise, cause, clause)` that files an answer under its exercise."""
+
+    def wrong(exercise: str, cause: str, clause: str) -> Callable[[Any], Any]:
+        def file(answer: Any) -> Any:
+            into.setdefault(exercise, []).append(Wrong(answer, cause, clause))
+            return answer
+
+        return file
+
+    return wrong
