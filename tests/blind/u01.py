@@ -187,7 +187,7 @@ def log_target_missing(teacher_logits, student_logits, temperature=1.0):
     _positive(temperature)
     log_p = F.log_softmax(teacher_logits / temperature, -1)
     log_q = F.log_softmax(student_logits / temperature, -1)
-    return F.kl_div(log_q, log_p.exp().log().clamp_min(0), reduction="none").sum(-1)
+    return F.kl_div(log_q, log_p, reduction="none").sum(-1)
 
 
 @wrong("01.kl_divergence", "batchmean", "return (N,)")
@@ -209,14 +209,6 @@ def absolute(teacher_logits, student_logits, temperature=1.0):
 @wrong("01.kl_divergence", "no check of the temperature", "not positive raises a ValueError")
 def unchecked(teacher_logits, student_logits, temperature=1.0):
     log_p = F.log_softmax(teacher_logits / temperature, -1)
-    log_q = F.log_softmax(student_logits / temperature, -1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
-
-
-@wrong("01.kl_divergence", "detaches the teacher", "gradients of the reverse fit flow (1.6)")
-def detached(teacher_logits, student_logits, temperature=1.0):
-    _positive(temperature)
-    log_p = F.log_softmax(teacher_logits.detach() / temperature, -1)
     log_q = F.log_softmax(student_logits / temperature, -1)
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 

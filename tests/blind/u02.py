@@ -1,5 +1,7 @@
 """Wrong answers to unit 02, written from the notebook's text."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 
@@ -141,7 +143,7 @@ def not_detached(student_logits, teacher_logits, targets, temperature=4.0, alpha
     return alpha * soft + (1 - alpha) * F.cross_entropy(student_logits, targets)
 
 
-@wrong("02.kd_loss", "stops the teacher's gradient by a flag", "the caller's tensors stay")
+@wrong("02.kd_loss", "stops the teacher's gradient by a flag", "teacher logits out of a network")
 def flag_cleared(student_logits, teacher_logits, targets, temperature=4.0, alpha=0.9):
     _positive(temperature)
     teacher_logits.requires_grad_(False)
@@ -497,7 +499,7 @@ class LengthInBatches(_Cache):
 
 @wrong("02.TeacherCache", "one cache for the whole class", "a second cache has its own teacher")
 class Shared(_Cache):
-    kept: list = []
+    kept: ClassVar[list] = []
 
     def __init__(self, teacher, inputs, batch_size=256):
         if not self.kept:
