@@ -272,11 +272,12 @@ def votes(logits, temperature=1.0):
 
 
 def _filled(q, classes, probs):
+    classes = torch.as_tensor(classes)
     inside = torch.zeros(q.shape[-1], dtype=torch.bool)
-    inside[list(classes)] = True
+    inside[classes] = True
     rest = q.masked_fill(inside, 0)
-    full = rest / rest.sum(-1, keepdim=True) * probs[:, -1:]
-    full[:, list(classes)] = probs[:, :-1]
+    full = rest / rest.sum(-1, keepdim=True).clamp_min(1e-30) * probs[:, -1:]
+    full[:, classes] = probs[:, :-1]
     return full
 
 
@@ -308,7 +309,7 @@ def even_dustbin(generalist, specialists):
     for classes, probs in specialists:
         others = generalist.shape[-1] - len(classes)
         full = (probs[:, -1:] / others).expand_as(generalist).clone()
-        full[:, list(classes)] = probs[:, :-1]
+        full[:, torch.as_tensor(classes)] = probs[:, :-1]
         models.append(full)
     return torch.stack(models).mean(0)
 
@@ -343,11 +344,11 @@ def one_after_another(generalist, specialists):
 
 
 @wrong("03.merge_specialists", "no case for an empty list", "the list may be empty")
-def empty_is_nan(generalist, specialists):
+def empty_list_fails(generalist, specialists):
     q = generalist
     for _ in range(200):
-        filled = sum(_filled(q, c, p) for c, p in specialists)
-        q = (generalist + filled) / (1 + len(specialists)) if specialists else filled / 0.0 * q
+        filled = torch.stack([_filled(q, c, p) for c, p in specialists])
+        q = (generalist + filled.sum(0)) / (1 + len(specialists))
     return q
 
 
@@ -366,7 +367,7 @@ def dustbin_over_all(generalist, specialists):
         models = [generalist]
         for classes, probs in specialists:
             full = q * probs[:, -1:]
-            full[:, list(classes)] = probs[:, :-1]
+            full[:, torch.as_tensor(classes)] = probs[:, :-1]
             models.append(full / full.sum(-1, keepdim=True))
         q = torch.stack(models).mean(0)
     return q
