@@ -218,11 +218,6 @@ def no_epsilon(logits):
     return (logits - logits.mean(-1, keepdim=True)) / logits.std(-1, keepdim=True)
 
 
-@wrong("05.standardise", "plain std + epsilon", "a gradient without NaN for equal logits")
-def gradient_nan(logits):
-    return (logits - logits.mean(-1, keepdim=True)) / (logits.std(-1, keepdim=True) + 1e-7)
-
-
 @wrong("05.standardise", "divides by the variance", "by the standard deviation")
 def variance(logits):
     return (logits - logits.mean(-1, keepdim=True)) / (logits.var(-1, keepdim=True) + 1e-7)
