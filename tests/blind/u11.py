@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from kdlib.text import EOS
 from tests.blind import Wrong, collector
 
 WRONG: dict[str, list[Wrong]] = {}
@@ -17,9 +18,7 @@ def _positions(ids):
 
 @wrong("11.shift_and_mask", "every EOS is padding", "the closing EOS counts")
 def every_eos_is_padding(ids, lengths, prompt_lengths):
-    t = _positions(ids)
-    last = ids[:, -1:].amax()
-    mask = (ids[:, 1:] != last) & (t < lengths[:, None]) & (t >= prompt_lengths[:, None])
+    mask = (ids[:, 1:] != EOS) & (_positions(ids) >= prompt_lengths[:, None])
     return ids[:, :-1], ids[:, 1:], mask
 
 
@@ -427,23 +426,12 @@ def clipped(model, micro_batches, optimizer):
 
 
 def _search(
-    next_logits,
-    prompt,
-    length,
-    beams,
-    eos,
-    start=1,
-    extend=None,
-    key=lambda scores, size: scores,
-    stop=lambda ended: ended.all(),
-    ended_from=None,
+    next_logits, prompt, length, beams, eos, start=1, extend=None, stop=lambda ended: ended.all()
 ):
     """Beam search with a place for each mistake."""
     rows = prompt[None].repeat(start, 1)
     scores = torch.zeros(start, dtype=torch.float64)
     ended = torch.zeros(start, dtype=torch.bool)
-    if ended_from is not None:
-        ended = ended_from(rows)
     for _ in range(length):
         if stop(ended):
             break
@@ -454,8 +442,7 @@ def _search(
         else:
             log_q = extend(log_q, ended)
         total = (scores[:, None] + log_q).flatten()
-        _, best = key(total, rows.shape[1]).topk(min(beams, len(total)))
-        scores = total[best]
+        scores, best = total.topk(min(beams, len(total)))
         token = best % log_q.shape[-1]
         rows = torch.cat([rows[best // log_q.shape[-1]], token[:, None]], 1)
         ended = ended[best // log_q.shape[-1]] | (token == eos)
