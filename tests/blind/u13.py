@@ -166,7 +166,7 @@ def strips_zeros(text, answer):
     if "#" not in text or NUMBER.fullmatch(text.rsplit("#", 1)[1]) is None:
         return False
     rest = re.sub(r"[\s$,]", "", text.rsplit("#", 1)[1])
-    return rest.rstrip(".0") == str(answer).rstrip("0")
+    return rest.rstrip(".0") == str(answer)
 
 
 @wrong("13.verify", "drops the sign", "a minus sign")
@@ -318,7 +318,7 @@ def keep_in_all(traces, answers, verifier, keep):
     pairs = []
     for i, (row, y) in enumerate(zip(traces, answers, strict=True)):
         pairs += [(i, text) for text in dict.fromkeys(row) if verifier(text, y)]
-    return pairs[: keep * len({i for i, _ in pairs})]
+    return pairs[:keep]
 
 
 def _k(correct, k):
