@@ -1,6 +1,7 @@
 """Wrong answers to unit 16, written from the notebook's text."""
 
 import copy
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ def _cosines(a, b):
 @wrong("16.block_influence", "the cosine itself", "one minus the mean cosine")
 def similarity(hidden, mask):
     _states(hidden, mask)
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     return torch.stack([_cosines(a[mask], b[mask]).mean() for a, b in pairs])
 
 
@@ -39,14 +40,14 @@ def against_the_first(hidden, mask):
 def mean_states(hidden, mask):
     _states(hidden, mask)
     means = [h[mask].mean(0) for h in hidden]
-    return torch.stack([1 - _cosines(a, b) for a, b in zip(means[:-1], means[1:], strict=True)])
+    return torch.stack([1 - _cosines(a, b) for a, b in pairwise(means)])
 
 
 @wrong("16.block_influence", "mean of row means", "all tokens that count weigh the same")
 def row_means(hidden, mask):
     _states(hidden, mask)
     found = []
-    for a, b in zip(hidden[:-1], hidden[1:], strict=True):
+    for a, b in pairwise(hidden):
         rows = [_cosines(x[m], y[m]).mean() for x, y, m in zip(a, b, mask, strict=True) if m.any()]
         found.append(1 - torch.stack(rows).mean())
     return torch.stack(found)
@@ -55,14 +56,14 @@ def row_means(hidden, mask):
 @wrong("16.block_influence", "multiplies by the mask", "where the mask is False: NaN, too")
 def masked_product(hidden, mask):
     _states(hidden, mask)
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     return torch.stack([1 - (_cosines(a, b) * mask).sum() / mask.sum() for a, b in pairs])
 
 
 @wrong("16.block_influence", "nanmean in place of the mask", "states there may hold anything")
 def nanmean(hidden, mask):
     _states(hidden, mask)
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     return torch.stack([1 - _cosines(a, b).nanmean() for a, b in pairs])
 
 
@@ -71,14 +72,14 @@ def zeroes_in_place(hidden, mask):
     _states(hidden, mask)
     for state in hidden:
         state[~mask] = 0.0
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     return torch.stack([1 - (_cosines(a, b) * mask).sum() / mask.sum() for a, b in pairs])
 
 
 @wrong("16.block_influence", "cosine over the tokens, dim=0", "vectors of D numbers")
 def over_tokens(hidden, mask):
     _states(hidden, mask)
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     return torch.stack([1 - F.cosine_similarity(a[mask], b[mask], dim=0).mean() for a, b in pairs])
 
 
@@ -88,7 +89,7 @@ def over_tokens(hidden, mask):
 def empty_mask(hidden, mask):
     if len(hidden) < 2:
         raise ValueError("fewer than two states")
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     return torch.stack([1 - _cosines(a[mask], b[mask]).mean() for a, b in pairs])
 
 
@@ -96,7 +97,7 @@ def empty_mask(hidden, mask):
 def one_state(hidden, mask):
     if not mask.any():
         raise ValueError("no token counts")
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     found = [1 - _cosines(a[mask], b[mask]).mean() for a, b in pairs]
     return torch.stack(found) if found else torch.zeros(0)
 
@@ -104,7 +105,7 @@ def one_state(hidden, mask):
 @wrong("16.block_influence", "one cosine of all tokens together", "a cosine belongs to one token")
 def flattened(hidden, mask):
     _states(hidden, mask)
-    pairs = zip(hidden[:-1], hidden[1:], strict=True)
+    pairs = pairwise(hidden)
     return torch.stack([1 - _cosines(a[mask].flatten(), b[mask].flatten()) for a, b in pairs])
 
 
@@ -256,10 +257,14 @@ def _log_rest(z, tokens):
     return z.scatter(1, tokens, float("-inf")).logsumexp(1) - z.logsumexp(1)
 
 
+def _kl(log_p, log_q):
+    return (torch.xlogy(log_p.exp(), log_p.exp()) - log_p.exp() * log_q).sum(1)
+
+
 def _cached(z, tokens, log_p):
     """The right divergence of each position, for answers that are wrong elsewhere."""
     log_q = z.gather(1, tokens) - z.logsumexp(1, keepdim=True)
-    kl = (log_p.exp() * (log_p - log_q)).sum(1)
+    kl = _kl(log_p, log_q)
     if tokens.shape[1] == z.shape[1]:
         return kl
     rest = (1 - log_p.exp().sum(1)).clamp(min=0)
@@ -272,7 +277,7 @@ def rest_left_out(logits, tokens, log_probs, mask):
         return logits.nan_to_num().sum() * 0
     z, at, log_p = _chosen(logits, tokens, log_probs, mask)
     log_q = z.log_softmax(1).gather(1, at)
-    return (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    return _kl(log_p, log_q).mean()
 
 
 @wrong("16.cached_kd", "renormalises both over K", "everything else as one event")
@@ -281,7 +286,7 @@ def both_renormalised(logits, tokens, log_probs, mask):
         return logits.nan_to_num().sum() * 0
     z, at, log_p = _chosen(logits, tokens, log_probs, mask)
     log_q, log_p = z.gather(1, at).log_softmax(1), log_p.log_softmax(1)
-    return (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    return _kl(log_p, log_q).mean()
 
 
 @wrong("16.cached_kd", "renormalises the teacher alone", "everything else as one event")
@@ -290,7 +295,7 @@ def teacher_renormalised(logits, tokens, log_probs, mask):
         return logits.nan_to_num().sum() * 0
     z, at, log_p = _chosen(logits, tokens, log_probs, mask)
     log_q, log_p = z.log_softmax(1).gather(1, at), log_p.log_softmax(1)
-    return (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    return _kl(log_p, log_q).mean()
 
 
 @wrong("16.cached_kd", "1 - sum q, clamped", "exact however sure the student is")
@@ -301,7 +306,7 @@ def one_minus_the_sum(logits, tokens, log_probs, mask):
     log_q = z.log_softmax(1).gather(1, at)
     p_rest = (1 - log_p.exp().sum(1)).clamp(min=0)
     q_rest = (1 - log_q.exp().sum(1)).clamp(min=1e-8)
-    kl = (log_p.exp() * (log_p - log_q)).sum(1)
+    kl = _kl(log_p, log_q)
     return (kl + torch.xlogy(p_rest, p_rest) - p_rest * q_rest.log()).mean()
 
 
@@ -338,7 +343,7 @@ def negative_rest(logits, tokens, log_probs, mask):
         return logits.nan_to_num().sum() * 0
     z, at, log_p = _chosen(logits, tokens, log_probs, mask)
     log_q = z.log_softmax(1).gather(1, at)
-    kl = (log_p.exp() * (log_p - log_q)).sum(1)
+    kl = _kl(log_p, log_q)
     if at.shape[1] == z.shape[1]:
         return kl.mean()
     rest = 1 - log_p.exp().sum(1)
@@ -351,7 +356,7 @@ def no_rest_at_all(logits, tokens, log_probs, mask):
         return logits.nan_to_num().sum() * 0
     z, at, log_p = _chosen(logits, tokens, log_probs, mask)
     log_q = z.log_softmax(1).gather(1, at)
-    kl = (log_p.exp() * (log_p - log_q)).sum(1)
+    kl = _kl(log_p, log_q)
     rest = (1 - log_p.exp().sum(1)).clamp(min=0)
     return (kl + torch.xlogy(rest, rest) - rest * _log_rest(z, at)).mean()
 
