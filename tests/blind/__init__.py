@@ -11,9 +11,13 @@ answer is taken out for one reason: read again, the contract allows it.
 `python -m tests.blind` runs every answer through its check.
 """
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from kdlib.checks import catalogue, verdict_of
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,23 @@ def collector(into: dict[str, list[Wrong]]) -> Callable[[str, str, str], Callabl
         return file
 
     return wrong
+
+
+def wrong_answers() -> dict[str, list[Wrong]]:
+    """Give every unit's wrong answers by exercise, in the catalogue's order."""
+    found: dict[str, list[Wrong]] = {}
+    for unit in sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name.startswith("u")):
+        found |= importlib.import_module(f"{__name__}.{unit}").WRONG
+    return {exercise: found[exercise] for exercise in catalogue() if exercise in found}
+
+
+def measure(exercise: str, answers: list[Wrong], seed: int = 0) -> dict[str, list[str]]:
+    """Run wrong answers through their check; give the names of those with full marks and named."""
+    full, named = [], []
+    for wrong in answers:
+        verdict = verdict_of(catalogue()[exercise], wrong.answer, seed)
+        if verdict.passed:
+            full.append(wrong.answer.__name__)
+        if verdict.diagnoses:
+            named.append(wrong.answer.__name__)
+    return {"full": full, "named": named}
