@@ -124,16 +124,6 @@ def ends_refused(student_logits, teacher_logits, mask, beta=0.5):
     return _jsd(log_p, log_q, beta).mean()
 
 
-@wrong("12.jsd", "the mixture detached", "a loss: its gradient goes through m, too")
-def mixture_detached(student_logits, teacher_logits, mask, beta=0.5):
-    _unit("beta", beta)
-    log_p, log_q = _logs(student_logits, teacher_logits, mask)
-    if beta in (0, 1):
-        return _jsd(log_p, log_q, beta).mean()
-    log_m = _mixture(log_p, log_q, beta).detach()
-    return (beta * _kl(log_p, log_m) + (1 - beta) * _kl(log_q, log_m)).mean()
-
-
 @wrong("12.jsd", "the teacher's graph is kept", "the teacher is a constant")
 def teacher_learns(student_logits, teacher_logits, mask, beta=0.5):
     _unit("beta", beta)
@@ -490,12 +480,6 @@ def from_the_left(student_log_probs, teacher_log_probs, mask):
 def without_itself(student_log_probs, teacher_log_probs, mask):
     q, cost = _cost(student_log_probs, teacher_log_probs, mask)
     return ((_to_the_end(cost) - cost) * q).sum(1).mean()
-
-
-@wrong("12.reverse_kl_surrogate", "charges the whole row to each token", "G_t sums from t on")
-def whole_row(student_log_probs, teacher_log_probs, mask):
-    q, cost = _cost(student_log_probs, teacher_log_probs, mask)
-    return (cost.sum(1, keepdim=True) * q).sum(1).mean()
 
 
 @wrong("12.reverse_kl_surrogate", "G not detached", "G_t is a constant")
