@@ -271,7 +271,8 @@ def vocabulary_mean(student_logits, teacher_logits, mask, temperature=1.0):
 @wrong("11.word_level_kd", "cleans both in place", "the caller's logits stay")
 def cleaned_in_place(student_logits, teacher_logits, mask, temperature=1.0):
     _any(mask)
-    teacher_logits[~mask] = 0.0
+    with torch.no_grad():
+        teacher_logits[~mask] = 0.0
     kl = _kl(student_logits[mask], teacher_logits[mask], temperature)
     return temperature**2 * kl.mean()
 
