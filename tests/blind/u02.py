@@ -222,7 +222,7 @@ def of_the_reverse(student_logits, teacher_logits, temperature):
     return torch.autograd.grad((log_q.exp() * (log_q - log_p)).sum(), z)[0]
 
 
-@wrong("02.kd_gradient", "backward into the caller's tensor", "the caller's tensors stay")
+@wrong("02.kd_gradient", "backward into the caller's tensor", "the gradient of this call alone")
 def into_the_caller(student_logits, teacher_logits, temperature):
     student_logits.requires_grad_()
     log_q = F.log_softmax(student_logits / temperature, -1)
