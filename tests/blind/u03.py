@@ -102,7 +102,9 @@ def ends_allowed(logits, class_index, share):
     return _bisect(_mean_probability(logits, class_index), share, -1000.0, 1000.0, 100)
 
 
-@wrong("03.class_bias", "Newton from zero, ten steps", "right for a class 30 or more below the others")
+@wrong(
+    "03.class_bias", "Newton from zero, ten steps", "right for a class 30 or more below the others"
+)
 def newton(logits, class_index, share):
     _share(share)
     z, b = logits.double(), 0.0

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlib import features
+from kdlib.losses import features
 from tests.blind import Wrong, collector
 
 WRONG: dict[str, list[Wrong]] = {}

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from kdlib.text import EOS
+from kdlib.data.text import EOS
 from tests.blind import Wrong, collector
 
 WRONG: dict[str, list[Wrong]] = {}

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from kdlib.gpt import generate
+from kdlib.decoding import generate
 from tests.blind import Wrong, collector
 
 WRONG: dict[str, list[Wrong]] = {}
