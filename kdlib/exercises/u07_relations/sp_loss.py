@@ -63,7 +63,7 @@ SP_LOSS = Exercise(
         Probe("width 1", "a student of width 1", pair(width=1)),
         Probe(
             "dead",
-            "a batch in which one row of the student is zero",
+            "a batch in which one row of the student is zero, and another of the teacher",
             pair(dead=True),
         ),
         Probe("small", "float32 features times 0.001", pair(scale=1e-3, single=True), atol=1e-6),
