@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 
 from course import drawing
-from course.build import execute, without_outputs
+from course.build import execute, without_alt, without_outputs
 from course.lint import lint
 from course.markers import Project, SourceError, expand, read
 from course.release import differences, guard_work, release, write
@@ -74,7 +74,9 @@ def check(root: Path, paths: list[Path], catalogue: dict) -> None:
             continue
         notebook = expand(unit, read(path), catalogue, project)
         student = release(unit, notebook, root / "nbgrader_config.py").decode()
-        stored = without_outputs(nbformat.read(solution, as_version=4))
+        executed = nbformat.read(solution, as_version=4)
+        stored = without_outputs(executed)
+        lines += without_alt(unit, executed)
         lines += differences(
             str(solution.relative_to(root)), stored, without_outputs(notebook)
         ) + differences(

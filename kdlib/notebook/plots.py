@@ -102,6 +102,24 @@ def show(alt: str) -> None:
     display({**data, "text/plain": f"Figure: {text}"}, metadata=metadata, raw=True)
 
 
+def spell(rows: Mapping[object, float | Sequence[float]], form: str = "+.1f") -> str:
+    """Write named numbers as a line for `show`.
+
+    Args:
+        rows: a name for each number, or for each interval `(mean, low, high)`.
+        form: how a number is written.
+
+    Returns:
+        `"a +3.6 (+3.0 to +4.2); b +0.1 (-0.4 to +0.6)"`.
+    """
+    said = []
+    for name, value in rows.items():
+        interval = isinstance(value, Sequence)
+        number, *ends = (format(v, form) for v in (value[:3] if interval else [value]))
+        said.append(f"{name} {number}" + (f" ({' to '.join(ends)})" if ends else ""))
+    return "; ".join(said)
+
+
 def _shell():
     """Give the IPython shell that turns figures into PNGs, or None."""
     if "IPython" not in sys.modules:

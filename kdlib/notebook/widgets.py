@@ -5,21 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-
-def watched() -> bool:
-    """Say whether somebody looks on while this runs: in a notebook's page, or at a terminal.
-
-    A page lets a cell ask its reader something (`allow_stdin`); nbclient, and so the builder,
-    nbgrader and nbval, do not.
-    """
-    from IPython import get_ipython
-
-    kernel = getattr(get_ipython(), "kernel", None)
-    if kernel is None:
-        return sys.stderr.isatty()
-    if "google.colab" in sys.modules:  # it asks in a way of its own
-        return True
-    return bool(kernel.get_parent("shell").get("content", {}).get("allow_stdin"))
+from kdlib.bar import watched
 
 
 def knobs(draw: Callable[..., None], **controls: tuple | list | bool) -> None:
@@ -42,7 +28,7 @@ def knobs(draw: Callable[..., None], **controls: tuple | list | bool) -> None:
     if not controls:
         raise ValueError("knobs needs a control, such as T=(0.5, 20.0, 4.0, 0.5)")
     values = {name: _start(name, control) for name, control in controls.items()}
-    if not watched():
+    if "ipykernel" not in sys.modules or not watched():
         draw(**values)
         return
     try:
@@ -58,10 +44,10 @@ def knobs(draw: Callable[..., None], **controls: tuple | list | bool) -> None:
         draw(**values)
     widgets = {name: _widget(control, ipywidgets) for name, control in controls.items()}
     panel = ipywidgets.interactive(draw, **widgets)
-    data, metadata = {"text/plain": still.stdout}, {}
+    data, metadata = {**panel._repr_mimebundle_(), "text/plain": still.stdout}, {}
     for picture in still.outputs:
         data, metadata = {**data, **picture.data}, {**metadata, **picture.metadata}
-    display({**data, **panel._repr_mimebundle_()}, metadata=metadata, raw=True)
+    display(data, metadata=metadata, raw=True)
 
 
 def _start(name: str, control: tuple | list | bool):
