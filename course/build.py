@@ -101,7 +101,8 @@ def lean(unit: str, notebook: NotebookNode, scratch: tuple[str, ...] = ()) -> No
     """Keep what a reader sees and what is the same on each run; refuse the rest.
 
     stderr, widget views (their text and picture stay), tracebacks and metadata go, but for a
-    picture's alternative text. Machine paths and memory addresses in what is left are an error, as is a notebook above MAX_BYTES.
+    picture's alternative text. Machine paths and memory addresses in what is left are an error, as
+    is a notebook above MAX_BYTES.
     """
     places = {*scratch, str(Path.home()) + "/", str(Path(__file__).parents[1])}
     problems = []
