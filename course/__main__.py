@@ -12,6 +12,7 @@ from course import drawing
 from course.build import execute, without_alt, without_outputs
 from course.lint import lint
 from course.markers import Project, SourceError, expand, read
+from course.publish import publish
 from course.release import differences, guard_work, release, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,6 +108,8 @@ def main(
     builds.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     builds.add_argument("--force", action="store_true", help="replace work, keeping a copy of it")
     lints = commands.add_parser("lint", help="say what the units lack")
+    publishes = commands.add_parser("publish", help="write the public address everywhere")
+    publishes.add_argument("url", metavar="URL", help="https://github.com/OWNER/NAME")
     commands.add_parser("draw", help="draw docs/architecture.svg from the code's imports")
     for command in (builds, lints):
         command.add_argument("units", nargs="*", metavar="UNIT", help="02 or 02_soft_targets")
@@ -115,7 +118,7 @@ def main(
         (root / drawing.FILE).write_text(drawing.draw(root), encoding="utf-8")
         return
     try:
-        paths = sources(root, options.units)
+        paths = sources(root, getattr(options, "units", []))
         if not paths:
             print("there is no unit in solutions/ yet")
             return
@@ -123,7 +126,9 @@ def main(
             from kdlib.checks import catalogue as load
 
             catalogue = load()
-        if options.command == "lint":
+        if options.command == "publish":
+            publish(root, paths, catalogue, options.url)
+        elif options.command == "lint":
             lint_all(root, paths, catalogue)
             if not options.units and drawing.stale(root):
                 raise SourceError(f"{drawing.FILE} is stale: python -m course draw")

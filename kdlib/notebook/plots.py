@@ -29,7 +29,7 @@ _STYLE = {
     "figure.dpi": 90,
     "savefig.dpi": 90,
     "figure.facecolor": "white",
-    "savefig.facecolor": "figure",
+    "savefig.facecolor": "auto",
     "axes.facecolor": "white",
     "axes.edgecolor": "black",
     "axes.labelcolor": "black",
