@@ -10,7 +10,7 @@ import nbformat
 
 from course import drawing
 from course.build import execute, without_alt, without_outputs
-from course.lint import lint
+from course.lint import clause_table, lint
 from course.markers import Project, SourceError, expand, read
 from course.publish import publish
 from course.release import differences, guard_work, release, write
@@ -108,6 +108,7 @@ def main(
     builds.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     builds.add_argument("--force", action="store_true", help="replace work, keeping a copy of it")
     lints = commands.add_parser("lint", help="say what the units lack")
+    lints.add_argument("--clauses", action="store_true", help="print each clause and its criteria")
     publishes = commands.add_parser("publish", help="write the public address everywhere")
     publishes.add_argument("url", metavar="URL", help="https://github.com/OWNER/NAME")
     commands.add_parser("draw", help="draw docs/architecture.svg from the code's imports")
@@ -129,6 +130,8 @@ def main(
         if options.command == "publish":
             publish(root, paths, catalogue, options.url)
         elif options.command == "lint":
+            if options.clauses:
+                print("\n".join(line for path in paths for line in clause_table(path)))
             lint_all(root, paths, catalogue)
             if not options.units and drawing.stale(root):
                 raise SourceError(f"{drawing.FILE} is stale: python -m course draw")

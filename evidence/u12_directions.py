@@ -1,9 +1,10 @@
 """Unit 12: divergences, lambda and policy gradients on a task with more than one right answer.
 
 Students of one layer learn the task of `kdlib.data.translators` from 4,000 sentences. Within a
-seed all arms start from the same student (1,200 updates of ordinary training) and take 400 more, with the
-same prompts in the same order. On the data the teacher is asked once (a cache); on the student's
-own rows it has to be asked each time, so one control trains longer, for about the same time.
+seed all arms start from the same student (1,200 updates of ordinary training) and take 400 more,
+with the same prompts in the same order. On the data the teacher is asked once (a cache); on the
+student's own rows it has to be asked each time, so one control trains longer, for about the same
+time.
 """
 
 from __future__ import annotations
