@@ -80,4 +80,4 @@ def test_without_an_address_colab_is_told_so(tmp_path: Path) -> None:
     run_first_cell(tmp_path, "", NOT_YET)
     with pytest.raises(subprocess.CalledProcessError) as failed:
         run_first_cell(tmp_path, COLAB, NOT_YET)
-    assert "no public address yet" in failed.value.stderr.decode()
+    assert "no public address yet" in failed.value.stdout + failed.value.stderr

@@ -104,8 +104,8 @@ def test_a_figure_is_small_and_the_same_twice():
 
 def test_numbers_and_intervals_in_words():
     rows = {"a": (3.62, 3.0, 4.2), 2: torch.tensor(-0.5)}
-    assert plots.spell(rows) == "a +3.6 (+3.0 to +4.2); 2 -0.5"
-    assert plots.spell({"p": 0.25}, ".0%") == "p 25%"
+    assert plots.spell(rows) == "a: +3.6 (+3.0 to +4.2); 2: -0.5"
+    assert plots.spell({"p": 0.25}, ".0%") == "p: 25%"
 
 
 def test_a_figure_needs_a_text():
@@ -134,7 +134,7 @@ from kdlib.notebook import knobs, plots
 
 def draw(n):
     plots.figure()[1].plot([n, 2 * n])
-    plots.show(f"From {n} to {2 * n}, a 'line'.")
+    plots.show(f"From {n} to {2 * n}\na 'line'.")
 
 knobs(draw, n=(1, 5, 2, 1))
 from kdlib.bar import bar, watched

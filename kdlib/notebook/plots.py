@@ -79,14 +79,14 @@ def show(alt: str) -> None:
     (`{"image/png": {"alt": ...}}`), and stands in place of `<Figure size ...>` as plain text.
 
     Args:
-        alt: one to three sentences.
+        alt: one to three sentences; a line break, as in titles, becomes a comma.
 
     Raises:
         ValueError: the text is empty.
     """
     import matplotlib.pyplot as plt
 
-    text = " ".join(alt.split())
+    text = ", ".join(filter(None, map(str.strip, alt.splitlines())))
     if not text:
         raise ValueError("alt is empty: say in a sentence or two what the figure shows")
     shell = _shell()
@@ -110,13 +110,13 @@ def spell(rows: Mapping[object, float | Sequence[float]], form: str = "+.1f") ->
         form: how a number is written.
 
     Returns:
-        `"a +3.6 (+3.0 to +4.2); b +0.1 (-0.4 to +0.6)"`.
+        `"a: +3.6 (+3.0 to +4.2); b: +0.1 (-0.4 to +0.6)"`.
     """
     said = []
     for name, value in rows.items():
         interval = isinstance(value, Sequence)
         number, *ends = (format(v, form) for v in (value[:3] if interval else [value]))
-        said.append(f"{name} {number}" + (f" ({' to '.join(ends)})" if ends else ""))
+        said.append(f"{name}: {number}" + (f" ({' to '.join(ends)})" if ends else ""))
     return "; ".join(said)
 
 
