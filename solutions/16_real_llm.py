@@ -220,9 +220,11 @@ ax.set_xscale("log")
 ax.set_xlabel("block influence (logarithmic)")
 ax.set_ylabel("cost without the layer\n(nats per token)")
 plots.show(
-    "A dot for each of 30 layers: its cost when it is left out over its block influence. The dearest "
-    f"is layer {removal.argmax()} at {removal.max():.1f} nats. Layer 11 costs {removal[11]:.1f} at "
-    f"an influence of {influence[11]:.3f}, layer 24 {removal[24]:.1f} at {influence[24]:.3f}."
+    f"A dot for each of {DEPTH} layers: its cost when it is left out over its block influence. The "
+    f"dearest is layer {removal.argmax()} at {removal.max():.1f} nats, the cheapest layer "
+    f"{removal.argmin()} at {removal.min():.1f}; the greatest influence, {influence.max():.2f}, is "
+    f"that of layer {influence.argmax()}, the least, {influence.min():.3f}, of layer "
+    f"{influence.argmin()}."
 )
 
 # %% [markdown]
