@@ -87,7 +87,8 @@ def _observe_once(
         seen.status = "sealed" if isinstance(error, SealedError) else "forbidden"
         seen.error, seen.where = str(error), _where(error)
     except (Exception, SystemExit) as error:
-        seen.status, seen.error_type = "raised", type(error).__name__
+        kind = ValueError if isinstance(error, ValueError) else type(error)
+        seen.status, seen.error_type = "raised", kind.__name__
         seen.error, seen.where = str(error), _where(error)
     seen.seconds = time.perf_counter() - start
     seen.changed = [
