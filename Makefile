@@ -32,6 +32,7 @@ test-seeds: .venv/dev ## check every right answer on 200 seeds, some by night (A
 lint: .venv/dev ## check style, units, and that what is committed is what the sources build
 	@echo "Checking style and units ..."
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m course lint
 	@$(BIN)/python -m course build --check
 

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlib.divergences import kl_divergence
-from kdlib.losses import kd_loss
+from kdlib.losses import kd_loss, kl_divergence
 
 
 def _share(share):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlib import logits
-from kdlib.divergences import kl_divergence
+from kdlib.losses import kl_divergence
+from kdlib.losses import structure as logits
 
 
 def _mask(logits, targets):

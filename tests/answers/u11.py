@@ -573,7 +573,7 @@ def sequence_list_of_targets(student, prompts, outputs, eos):
 
 
 def sequence_library(student, prompts, outputs, eos):
-    from kdlib.sequence_losses import sequence_nll
+    from kdlib.losses import sequence_nll
 
     rows = torch.cat([prompts, outputs], dim=1)
     seen = (outputs == eos).cumsum(dim=1).roll(1, dims=1)
