@@ -398,25 +398,21 @@ def mixup_teacher_put_back(student, teacher, inputs, order, weight, optimizer, t
     return loss.item()
 
 
-def _one(soft):
+def _one(soft, student, teacher, images, labels, steps, seed):
     """Train as exhibit 1 does, with this soft term."""
-
-    def script(student, teacher, images, labels, steps, seed=0):
-        optimizer = AdamW(student.parameters(), 2e-3)
-        T, alpha = 2.0, 0.5
-        student.train()
-        teacher.eval()
-        for rows in batches(len(images), steps, seed):
-            z = student(images[rows])
-            with torch.no_grad():
-                v = teacher(images[rows])
-            loss = alpha * T * T * soft(z / T, v / T)
-            loss = loss + (1 - alpha) * F.cross_entropy(z, labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    return script
+    optimizer = AdamW(student.parameters(), 2e-3)
+    T, alpha = 2.0, 0.5
+    student.train()
+    teacher.eval()
+    for rows in batches(len(images), steps, seed):
+        z = student(images[rows])
+        with torch.no_grad():
+            v = teacher(images[rows])
+        loss = alpha * T * T * soft(z / T, v / T)
+        loss = loss + (1 - alpha) * F.cross_entropy(z, labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def _batchmean(z, v):
@@ -437,9 +433,20 @@ def _by_rows(z, v):
     return F.kl_div(z.log_softmax(1), v.softmax(1), reduction="none").sum(dim=1).mean()
 
 
-def _named(name, function):
-    function.__name__ = name
-    return function
+def batchmean(student, teacher, images, labels, steps, seed=0):
+    _one(_batchmean, student, teacher, images, labels, steps, seed)
+
+
+def sum_over_rows(student, teacher, images, labels, steps, seed=0):
+    _one(_summed, student, teacher, images, labels, steps, seed)
+
+
+def mean_times_classes(student, teacher, images, labels, steps, seed=0):
+    _one(_mean_times_classes, student, teacher, images, labels, steps, seed)
+
+
+def row_by_row(student, teacher, images, labels, steps, seed=0):
+    _one(_by_rows, student, teacher, images, labels, steps, seed)
 
 
 def one_kd_loss(student, teacher, images, labels, steps, seed=0):
@@ -502,28 +509,24 @@ def one_gradient_by_hand(student, teacher, images, labels, steps, seed=0):
         optimizer.step()
 
 
-def _two(prepare, target):
+def _two(prepare, target, student, teacher, images, labels, epochs, seed):
     """Train as exhibit 2 does: `prepare` before the epochs, `target` of a batch."""
-
-    def script(student, teacher, images, labels, epochs, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        optimizer = AdamW(student.parameters(), 2e-3)
-        student.train()
-        teacher.eval()
-        with torch.no_grad():
-            known = prepare(teacher, images)
-        for _ in range(epochs):
-            for rows in torch.randperm(len(images), generator=generator).split(32):
-                with torch.no_grad():
-                    v = target(known, teacher, images, rows) / 2
-                z = student(images[rows]) / 2
-                soft = F.kl_div(z.log_softmax(1), v.softmax(1), reduction="batchmean")
-                loss = 0.9 * 4 * soft + 0.1 * F.cross_entropy(2 * z, labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-
-    return script
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = AdamW(student.parameters(), 2e-3)
+    student.train()
+    teacher.eval()
+    with torch.no_grad():
+        known = prepare(teacher, images)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(images), generator=generator).split(32):
+            with torch.no_grad():
+                v = target(known, teacher, images, rows) / 2
+            z = student(images[rows]) / 2
+            soft = F.kl_div(z.log_softmax(1), v.softmax(1), reduction="batchmean")
+            loss = 0.9 * 4 * soft + 0.1 * F.cross_entropy(2 * z, labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
 
 def cache_dict(student, teacher, images, labels, epochs, seed=0):
@@ -547,6 +550,45 @@ def cache_dict(student, teacher, images, labels, epochs, seed=0):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+
+def cache_by_index(student, teacher, images, labels, epochs, seed=0):
+    _two(
+        lambda t, x: t(x),
+        lambda known, t, x, rows: known[rows],
+        student,
+        teacher,
+        images,
+        labels,
+        epochs,
+        seed,
+    )
+
+
+def no_cache(student, teacher, images, labels, epochs, seed=0):
+    _two(
+        lambda t, x: None,
+        lambda known, t, x, rows: t(x[rows]),
+        student,
+        teacher,
+        images,
+        labels,
+        epochs,
+        seed,
+    )
+
+
+def cache_of_single_rows(student, teacher, images, labels, epochs, seed=0):
+    _two(
+        lambda t, x: [t(row[None])[0] for row in x],
+        lambda known, t, x, rows: torch.stack([known[i] for i in rows]),
+        student,
+        teacher,
+        images,
+        labels,
+        epochs,
+        seed,
+    )
 
 
 def two_memo(student, teacher, images, labels, epochs, seed=0):
@@ -634,25 +676,56 @@ def two_written_by_index(student, teacher, images, labels, epochs, seed=0):
         optimizer.step()
 
 
-def _three(soft):
-    def script(student, teacher, images, labels, steps, seed=0):
-        optimizer = AdamW(student.parameters(), 2e-3)
-        history = []
-        student.train()
-        teacher.eval()
-        for rows in batches(len(images), steps, seed):
-            with torch.no_grad():
-                v = teacher(images[rows])
-            z = student(images[rows])
-            soft_loss = soft(z / 3.0, v / 3.0)
-            loss = 0.9 * 9.0 * soft_loss + 0.1 * F.cross_entropy(z, labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            history.append(soft_loss.item())
-        return history
+def _three(soft, student, teacher, images, labels, steps, seed):
+    optimizer = AdamW(student.parameters(), 2e-3)
+    history = []
+    student.train()
+    teacher.eval()
+    for rows in batches(len(images), steps, seed):
+        with torch.no_grad():
+            v = teacher(images[rows])
+        z = student(images[rows])
+        soft_loss = soft(z / 3.0, v / 3.0)
+        loss = 0.9 * 9.0 * soft_loss + 0.1 * F.cross_entropy(z, labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(soft_loss.item())
+    return history
 
-    return script
+
+def log_softmax_of_output(student, teacher, images, labels, steps, seed=0):
+    return _three(
+        lambda z, v: F.kl_div(z.log_softmax(-1), v.softmax(-1), reduction="batchmean"),
+        student,
+        teacher,
+        images,
+        labels,
+        steps,
+        seed,
+    )
+
+
+def log_target(student, teacher, images, labels, steps, seed=0):
+    return _three(_batchmean, student, teacher, images, labels, steps, seed)
+
+
+def by_hand(student, teacher, images, labels, steps, seed=0):
+    return _three(
+        lambda z, v: (v.softmax(1) * (v.log_softmax(1) - z.log_softmax(1))).sum(1).mean(),
+        student,
+        teacher,
+        images,
+        labels,
+        steps,
+        seed,
+    )
+
+
+def library(student, teacher, images, labels, steps, seed=0):
+    return _three(
+        lambda z, v: kl_divergence(v, z).mean(), student, teacher, images, labels, steps, seed
+    )
 
 
 def three_module(student, teacher, images, labels, steps, seed=0):
@@ -731,29 +804,26 @@ def three_rows(student, teacher, images, labels, steps, seed=0):
     return history
 
 
-def _four(modes, ask=lambda teacher, x: teacher(x)):
-    def script(student, teacher, images, labels, epochs, seed=0):
-        optimizer = AdamW(student.parameters(), 2e-3)
-        steps, accuracy = -(-len(images) // 32), []
-        teacher.eval()
-        for epoch in range(epochs):
-            modes(student, teacher)
-            for rows in batches(len(images), steps, seed + epoch):
-                with torch.no_grad():
-                    v = ask(teacher, images[rows])
-                z = student(images[rows])
-                soft = F.kl_div(z.log_softmax(1), v.softmax(1), reduction="batchmean")
-                loss = 0.9 * soft + 0.1 * F.cross_entropy(z, labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            student.eval()
+def _four(modes, ask, student, teacher, images, labels, epochs, seed):
+    optimizer = AdamW(student.parameters(), 2e-3)
+    steps, accuracy = -(-len(images) // 32), []
+    teacher.eval()
+    for epoch in range(epochs):
+        modes(student, teacher)
+        for rows in batches(len(images), steps, seed + epoch):
             with torch.no_grad():
-                hits = student(images).argmax(1) == labels
-            accuracy.append(hits.double().mean().item())
-        return accuracy
-
-    return script
+                v = ask(teacher, images[rows])
+            z = student(images[rows])
+            soft = F.kl_div(z.log_softmax(1), v.softmax(1), reduction="batchmean")
+            loss = 0.9 * soft + 0.1 * F.cross_entropy(z, labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        student.eval()
+        with torch.no_grad():
+            hits = student(images).argmax(1) == labels
+        accuracy.append(hits.double().mean().item())
+    return accuracy
 
 
 def _pair_train(student, teacher):
@@ -779,6 +849,41 @@ def _every_module(student, teacher):
 
 def _always_eval(teacher, x):
     return teacher.eval()(x)
+
+
+def student_only(student, teacher, images, labels, epochs, seed=0):
+    return _four(
+        _student_train,
+        lambda teacher, x: teacher(x),
+        student,
+        teacher,
+        images,
+        labels,
+        epochs,
+        seed,
+    )
+
+
+def pair_then_teacher(student, teacher, images, labels, epochs, seed=0):
+    return _four(
+        _pair_train, lambda teacher, x: teacher(x), student, teacher, images, labels, epochs, seed
+    )
+
+
+def both_modes(student, teacher, images, labels, epochs, seed=0):
+    return _four(
+        _both_modes, lambda teacher, x: teacher(x), student, teacher, images, labels, epochs, seed
+    )
+
+
+def every_module(student, teacher, images, labels, epochs, seed=0):
+    return _four(
+        _every_module, lambda teacher, x: teacher(x), student, teacher, images, labels, epochs, seed
+    )
+
+
+def eval_at_each_question(student, teacher, images, labels, epochs, seed=0):
+    return _four(_student_train, _always_eval, student, teacher, images, labels, epochs, seed)
 
 
 @contextmanager
@@ -878,22 +983,19 @@ def four_two_epoch_functions(student, teacher, images, labels, epochs, seed=0):
     return found
 
 
-def _five(predict):
-    def script(student, teacher, images, held_out, steps, seed=0):
-        T = 3.0
-        teacher.eval()
-        with torch.no_grad():
-            soft_labels = (teacher(images) / T).softmax(dim=1)
-        optimizer = AdamW(student.parameters(), 2e-3)
-        student.train()
-        for rows in batches(len(images), steps, seed):
-            loss = T * T * F.cross_entropy(student(images[rows]) / T, soft_labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return predict(student, held_out)
-
-    return script
+def _five(predict, student, teacher, images, held_out, steps, seed):
+    T = 3.0
+    teacher.eval()
+    with torch.no_grad():
+        soft_labels = (teacher(images) / T).softmax(dim=1)
+    optimizer = AdamW(student.parameters(), 2e-3)
+    student.train()
+    for rows in batches(len(images), steps, seed):
+        loss = T * T * F.cross_entropy(student(images[rows]) / T, soft_labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return predict(student, held_out)
 
 
 def _eval_and_no_grad(student, x):
@@ -915,6 +1017,22 @@ def _copied(student, x):
 def _row_by_row(student, x):
     student.eval()
     return torch.cat([student(row[None]).detach() for row in x])
+
+
+def eval_and_no_grad(student, teacher, images, held_out, steps, seed=0):
+    return _five(_eval_and_no_grad, student, teacher, images, held_out, steps, seed)
+
+
+def kdlib_predict(student, teacher, images, held_out, steps, seed=0):
+    return _five(_library, student, teacher, images, held_out, steps, seed)
+
+
+def a_copy(student, teacher, images, held_out, steps, seed=0):
+    return _five(_copied, student, teacher, images, held_out, steps, seed)
+
+
+def row_by_row_predictions(student, teacher, images, held_out, steps, seed=0):
+    return _five(_row_by_row, student, teacher, images, held_out, steps, seed)
 
 
 def five_kl(student, teacher, images, held_out, steps, seed=0):
@@ -988,22 +1106,19 @@ def five_named_apart(student, teacher, images, held_out, steps, seed=0):
     return ask(student, held_out)
 
 
-def _six(build, clear, apply):
-    def script(student, teacher, hint, images, labels, steps, seed=0):
-        optimizers = build(student, hint)
-        student.train()
-        teacher.eval()
-        for rows in batches(len(images), steps, seed):
-            with torch.no_grad():
-                target = teacher.features(images[rows])
-            features = student.features(images[rows])
-            label_loss = F.cross_entropy(student.head(features), labels[rows])
-            loss = label_loss + 10.0 * hint(features, target)
-            clear(optimizers, student, hint)
-            loss.backward()
-            apply(optimizers)
-
-    return script
+def _six(build, clear, apply, student, teacher, hint, images, labels, steps, seed):
+    optimizers = build(student, hint)
+    student.train()
+    teacher.eval()
+    for rows in batches(len(images), steps, seed):
+        with torch.no_grad():
+            target = teacher.features(images[rows])
+        features = student.features(images[rows])
+        label_loss = F.cross_entropy(student.head(features), labels[rows])
+        loss = label_loss + 10.0 * hint(features, target)
+        clear(optimizers, student, hint)
+        loss.backward()
+        apply(optimizers)
 
 
 def _clear_all(optimizers, student, hint):
@@ -1041,6 +1156,28 @@ def _added(s, h):
     optimizer = AdamW(s.parameters(), 2e-3)
     optimizer.add_param_group({"params": list(h.parameters())})
     return [optimizer]
+
+
+def one_list(student, teacher, hint, images, labels, steps, seed=0):
+    _six(_joined, _clear_all, _apply_all, student, teacher, hint, images, labels, steps, seed)
+
+
+def two_groups(student, teacher, hint, images, labels, steps, seed=0):
+    _six(_groups, _clear_modules, _apply_all, student, teacher, hint, images, labels, steps, seed)
+
+
+def two_optimizers(student, teacher, hint, images, labels, steps, seed=0):
+    _six(
+        _two_optimizers, _clear_all, _apply_all, student, teacher, hint, images, labels, steps, seed
+    )
+
+
+def module_list(student, teacher, hint, images, labels, steps, seed=0):
+    _six(_module_list, _clear_all, _apply_all, student, teacher, hint, images, labels, steps, seed)
+
+
+def group_added(student, teacher, hint, images, labels, steps, seed=0):
+    _six(_added, _clear_modules, _apply_all, student, teacher, hint, images, labels, steps, seed)
 
 
 def six_chain(student, teacher, hint, images, labels, steps, seed=0):
@@ -1150,10 +1287,10 @@ ANSWERS = {
         mixup_teacher_put_back,
     ],
     "04.exhibit_1": [
-        _named("batchmean", _one(_batchmean)),
-        _named("sum_over_rows", _one(_summed)),
-        _named("mean_times_classes", _one(_mean_times_classes)),
-        _named("row_by_row", _one(_by_rows)),
+        batchmean,
+        sum_over_rows,
+        mean_times_classes,
+        row_by_row,
         one_kd_loss,
         one_soft_cross_entropy,
         one_asked_in_advance,
@@ -1161,65 +1298,51 @@ ANSWERS = {
     ],
     "04.exhibit_2": [
         cache_dict,
-        _named("cache_by_index", _two(lambda t, x: t(x), lambda known, t, x, rows: known[rows])),
-        _named("no_cache", _two(lambda t, x: None, lambda known, t, x, rows: t(x[rows]))),
-        _named(
-            "cache_of_single_rows",
-            _two(
-                lambda t, x: [t(row[None])[0] for row in x],
-                lambda known, t, x, rows: torch.stack([known[i] for i in rows]),
-            ),
-        ),
+        cache_by_index,
+        no_cache,
+        cache_of_single_rows,
         two_memo,
         two_embedding,
         two_data_loader,
         two_written_by_index,
     ],
     "04.exhibit_3": [
-        _named(
-            "log_softmax_of_output",
-            _three(lambda z, v: F.kl_div(z.log_softmax(-1), v.softmax(-1), reduction="batchmean")),
-        ),
-        _named("log_target", _three(_batchmean)),
-        _named(
-            "by_hand",
-            _three(
-                lambda z, v: (v.softmax(1) * (v.log_softmax(1) - z.log_softmax(1))).sum(1).mean()
-            ),
-        ),
-        _named("library", _three(lambda z, v: kl_divergence(v, z).mean())),
+        log_softmax_of_output,
+        log_target,
+        by_hand,
+        library,
         three_module,
         three_kept_as_tensors,
         three_cross_entropies,
         three_rows,
     ],
     "04.exhibit_4": [
-        _named("student_only", _four(_student_train)),
-        _named("pair_then_teacher", _four(_pair_train)),
-        _named("both_modes", _four(_both_modes)),
-        _named("every_module", _four(_every_module)),
-        _named("eval_at_each_question", _four(_student_train, _always_eval)),
+        student_only,
+        pair_then_teacher,
+        both_modes,
+        every_module,
+        eval_at_each_question,
         four_context_manager,
         four_asked_in_advance,
         four_library,
         four_two_epoch_functions,
     ],
     "04.exhibit_5": [
-        _named("eval_and_no_grad", _five(_eval_and_no_grad)),
-        _named("kdlib_predict", _five(_library)),
-        _named("a_copy", _five(_copied)),
-        _named("row_by_row_predictions", _five(_row_by_row)),
+        eval_and_no_grad,
+        kdlib_predict,
+        a_copy,
+        row_by_row_predictions,
         five_kl,
         five_asked_each_time,
         five_gradient_by_hand,
         five_named_apart,
     ],
     "04.exhibit_6": [
-        _named("one_list", _six(_joined, _clear_all, _apply_all)),
-        _named("two_groups", _six(_groups, _clear_modules, _apply_all)),
-        _named("two_optimizers", _six(_two_optimizers, _clear_all, _apply_all)),
-        _named("module_list", _six(_module_list, _clear_all, _apply_all)),
-        _named("group_added", _six(_added, _clear_modules, _apply_all)),
+        one_list,
+        two_groups,
+        two_optimizers,
+        module_list,
+        group_added,
         six_chain,
         six_two_backwards,
         six_known_in_advance,
