@@ -1,5 +1,7 @@
 """Right answers to unit 02 that look different from the reference and from each other."""
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -417,6 +419,35 @@ def step_gradient_of_logits(
     return loss.item()
 
 
+def step_copied_teacher(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+    """Asks a copy, so that nothing about the teacher can change."""
+    frozen = copy.deepcopy(teacher).eval()
+    with torch.no_grad():
+        teacher_logits = frozen(inputs)
+    student.train()
+    loss = kd_loss(student(inputs), teacher_logits, targets, temperature, alpha)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def step_flags_put_back(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+    """Where nothing requires gradient autograd records no graph."""
+    flags = [p.requires_grad for p in teacher.parameters()]
+    try:
+        teacher_logits = teacher.eval().requires_grad_(False)(inputs)
+    finally:
+        for parameter, flag in zip(teacher.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)
+    student.train()
+    loss = kd_loss(student(inputs), teacher_logits, targets, temperature, alpha)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 class CacheTensor:
     def __init__(self, teacher, inputs, batch_size=256):
         teacher.eval()
@@ -541,6 +572,20 @@ class CachePreallocated:
         return self.logits.gather(0, index)
 
 
+class CacheCopiedTeacher:
+    """Asks a frozen copy; the teacher itself is not touched."""
+
+    def __init__(self, teacher, inputs, batch_size=256):
+        frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self.logits = torch.cat([frozen(x) for x in inputs.split(batch_size)])
+
+    def __len__(self):
+        return len(self.logits)
+
+    def __getitem__(self, indices):
+        return self.logits[indices]
+
+
 ANSWERS = {
     "02.near_misses": [
         misses_masked,
@@ -591,6 +636,8 @@ ANSWERS = {
         step_teacher_put_back,
         step_no_grad_function,
         step_gradient_of_logits,
+        step_copied_teacher,
+        step_flags_put_back,
     ],
     "02.TeacherCache": [
         CacheTensor,
@@ -601,5 +648,6 @@ ANSWERS = {
         CacheEmbedding,
         CacheDataset,
         CachePreallocated,
+        CacheCopiedTeacher,
     ],
 }

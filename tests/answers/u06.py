@@ -490,6 +490,26 @@ class TrainerAutogradGrad:
         return loss.item()
 
 
+class TrainerCopiedTeacher:
+    """Asks a copy, so that nothing about the teacher can change."""
+
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.student, self.frozen = student, copy.deepcopy(teacher).eval()
+        self.regressor, self.guided, self.hint = regressor, guided, hint
+        self.optimizer = torch.optim.Adam([*student.parameters(), *regressor.parameters()], lr)
+
+    def step(self, inputs):
+        with torch.no_grad(), capture_features(self.frozen, [self.hint]) as theirs:
+            self.frozen(inputs)
+        with capture_features(self.student, [self.guided]) as mine:
+            self.student.train()(inputs)
+        loss = hint_loss(mine[self.guided], theirs[self.hint], self.regressor)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
 def _sizes(a, b):
     if a.shape[-2:] != b.shape[-2:]:
         raise ValueError("the maps differ in size")
@@ -857,6 +877,7 @@ ANSWERS = {
         TrainerTeacherPutBack,
         TrainerModule,
         TrainerAutogradGrad,
+        TrainerCopiedTeacher,
     ],
     "06.attention_loss": [
         attention_normalize,
