@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from course.markers import ANNOUNCE, MARKERS, Cell, SourceError, contracts, hint
 MAX_SOLUTION_LINES = 15
 MAX_CELL_LINES = 20
 MACHINE_PATH = re.compile(r"(?<![\w.:/~])(/(home|root|Users|tmp|var|mnt)/\w|[A-Z]:\\\\?Users)")
+SHOW = "plots.show"
+FIGURE = re.compile(r"plots\.(figure|image_row|image_grid)|plt\.(figure|subplots)")
 UNASKED = "no side effects"  # asked of every exercise, once, in unit 00
 IGNORE = "nbval-ignore-output"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -99,7 +102,7 @@ def _cells(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
             yield cell.line, f"2 or 3 hints as bullets expected, got {len(hints(cell.source))}"
         if cell.marker == "exercise":
             yield from _solution(cell)
-        elif cell.kind == "code" and (lines := len(cell.source.splitlines())) > MAX_CELL_LINES:
+        elif cell.kind == "code" and (lines := _lines(cell)) > MAX_CELL_LINES:
             yield cell.line, f"a code cell of {lines} lines; at most {MAX_CELL_LINES}"
         if cell.marker and not cell.source.strip():
             yield cell.line, f"the cell with {cell.marker}={cell.id!r} is empty"
@@ -186,4 +189,45 @@ def _compared(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
         yield ignored[-1].line, f"{len(ignored)} of {len(code)} code cells are tagged {IGNORE}"
 
 
-RULES = (_title, _markers, _exercises, _cells, _clauses, _written, _announced, _compared)
+def _figures(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    for cell in cells:
+        if cell.kind == "markdown" and re.search(r"!\[\s*\]\(", cell.source):
+            yield cell.line, "a picture without alternative text"
+        called = _calls(cell)
+        made = [call for name, call in called if FIGURE.fullmatch(name)]
+        shown = [call for name, call in called if name == SHOW]
+        if len(made) > len(shown):
+            yield cell.line, f"{len(made)} figures, of which {len(shown)} are shown by {SHOW}(alt)"
+        for name, call in called:
+            if name == "plt.show":
+                yield cell.line + call.lineno, f"show a figure by {SHOW}(alt)"
+            if name == SHOW and not _says_a_number(call):
+                yield cell.line + call.lineno, "alternative text without a number of this run"
+
+
+def _calls(cell: Cell) -> list[tuple[str, ast.Call]]:
+    """Find the calls in a code cell, each with the name of what is called."""
+    try:
+        nodes = list(ast.walk(ast.parse(cell.source))) if cell.kind == "code" else []
+    except SyntaxError:  # a magic
+        return []
+    return [(ast.unparse(node.func), node) for node in nodes if isinstance(node, ast.Call)]
+
+
+def _says_a_number(call: ast.Call) -> bool:
+    """Say whether a text holds a value that is put in, or a digit."""
+    return any(
+        isinstance(node, ast.Name)
+        or (isinstance(node, ast.Constant) and re.search(r"\d", str(node.value)))
+        for argument in call.args
+        for node in ast.walk(argument)
+    )
+
+
+def _lines(cell: Cell) -> int:
+    """Count the lines of a code cell, alternative texts left out."""
+    texts = [call for name, call in _calls(cell) if name == SHOW]
+    return len(cell.source.splitlines()) - sum(c.end_lineno - c.lineno for c in texts)
+
+
+RULES = (_title, _markers, _exercises, _cells, _clauses, _written, _announced, _compared, _figures)

@@ -51,7 +51,7 @@ def test_nothing_is_left_to_do_when_a_whole_notebook_was_run(tmp_path: Path) -> 
     file = tmp_path / f"{unit}.ipynb"
     nbformat.write(notebook, file)
     notebook.cells = [c for c in notebook.cells if c.cell_type == "code"]
-    slow = ("evidence", "plots", "Dashboard", "slider")
+    slow = ("evidence", "plots", "Dashboard", "knobs")
     notebook.cells = [c for c in notebook.cells if not any(word in c.source for word in slow)]
     imports = nbformat.v4.new_code_cell(
         "import os\nos.environ['JPY_SESSION_NAME'] = " + repr(str(file)) + "\n"
