@@ -765,6 +765,7 @@ ANSWERS = {
 _SYMMETRIC = "G is symmetric, and a squared norm does not see a transpose"
 _FLOOR = "a floor under lengths: any small number does"
 _WORDS = "the check asks for the error, not for its words"
+_LOG = "the logarithm of zero, or of less, raises the ValueError"
 _CANCELS = "a factor on the features cancels in the normalisation"
 
 EQUIVALENT = {
@@ -783,6 +784,19 @@ EQUIVALENT = {
         "an argument not passed on @ *p=2*": "2 is the default",
         "mean for sum @ g, h = *": _CANCELS,
         "broadcast the other way @ *": "the missing dimension is added by broadcasting",
+        "not converted @ *": "float64 is more than the contract asks for",
+    },
+    "07.nce_loss": {
+        "* @ if scores.dim() != 2 or len(scores) == 0 or scores.shape[1] < 2:*": _LOG,
+        "* @ if not (math.isfinite(normaliser) and normaliser > 0):*": _LOG,
+        "* @ if examples < 1:*": "the contract does not speak of examples below one",
+        "a check left out @ require_finite(*": "the contract does not speak of NaN",
+        "another exception @ raise ValueError(f'examples*": "the contract does not speak of it",
+        "an exception without what was given @ *": _WORDS,
+        "dimension not kept @ lost = *": "a mean over all sums of two vectors' entries is the same",
+        "* @ if scores.shape[-1] < 2:*": _LOG,
+        "* @ if normaliser <= 0:*": _LOG,
+        "over all entries @ return loss.sum(dim=-1).mean(dim=0)*": "one dimension is left",
         "not converted @ *": "float64 is more than the contract asks for",
     },
 }

@@ -19,12 +19,15 @@ def _scores(
     normaliser: float | None = None,
     single: bool = False,
     gaps: bool = False,
+    below: bool = False,
 ):
     def make(g: torch.Generator) -> Arguments:
         shape = integer(g, *rows), 1 + integer(g, *negatives)
         scores = draw(g, *shape, scale=scale)
         scores[:, 0] += 1.5
         z = float(torch.rand((), generator=g, dtype=torch.float64)) * 30 + 20
+        if below:
+            z /= 60
         if single:
             scores = scores.float()
         return {
@@ -104,6 +107,7 @@ NCE_LOSS = Exercise(
         Probe("one anchor", "a single anchor", _scores(rows=(1, 1))),
         Probe("one negative", "one negative for each anchor", _scores(negatives=(1, 1))),
         Probe("many", "more negatives than images", _scores(negatives=(70, 90))),
+        Probe("below one", "a normaliser below one", _scores(below=True)),
         Probe("whole number", "a normaliser that is an int", _scores(), run=_whole_number),
         Probe("gaps", "scores that are not contiguous", _scores(gaps=True)),
         Probe(
@@ -118,7 +122,7 @@ NCE_LOSS = Exercise(
         Probe("lonely", "scores without a negative", _scores(negatives=(0, 0))),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "one anchor", "many", "whole number"),
+        matches("the value", 1.0, "plain", "one anchor", "many", "below one", "whole number"),
         gradients("the gradient", 0.5, "plain"),
         matches("a single negative", 0.25, "one negative"),
         matches("not contiguous", 0.25, "gaps"),
