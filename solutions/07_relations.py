@@ -461,7 +461,7 @@ print(f", wrong names {neighbours(wrong):.1f} %")
 # - Both embeddings get a gradient: the teacher's *features* are constant, its head learns. {= the gradient of both embeddings}
 # - With `labels` (B,), another image of the same class is no candidate, in both directions; the image itself stays one. {= labels; labels: the gradient}
 # - It stays finite in float32 at $\tau = 0.005$, and for an embedding of zeros. {= no overflow; an embedding of zeros}
-# - Two widths, and a temperature that is not positive, raise a `ValueError`. {= two widths are refused; a temperature below zero is refused}
+# - Two widths, and a temperature that is not positive, raise a `ValueError`. {= two widths are refused; a temperature that is not positive is refused}
 
 
 # %% exercise="07.contrastive_loss"
@@ -652,8 +652,8 @@ plots.show(
 # *Figure: the contrastive loss with heads that learn, with heads that nobody holds, and with the same class
 # left out. All three fall, and each would look healthy alone.*
 #
-# The third curve is lower because its question is easier: fewer candidates. **Losses with different candidates
-# cannot be compared**; neighbours can. One seed says little; the stored run has five:
+# The lowest curve is lower because its question is easier: fewer candidates. **Losses of different questions
+# cannot be compared**; neighbours can, and here the highest curve does not have the worst. One seed says little; the stored run has five:
 
 # %%
 for name, key in (("same class left out, against not", "mask"), ("heads forgotten", "forgotten")):
@@ -776,24 +776,24 @@ print(f"Z frozen {frozen:.1f} %, taken anew {anew:.1f} %, own image never drawn 
 _, ax = plots.figure(height=2.8)
 ax.plot(latest, label="Z of each batch")
 ax.plot(used, label="Z in use, from the first batch")
-ax.set_yscale("log")
 ax.set_xlabel("update")
 ax.set_ylabel("normaliser Z")
 ax.legend()
 plots.show(
-    f"The normaliser over {len(used)} updates, logarithmic axis. The one in use is a flat line at "
-    f"{used[0]:,.0f}; the one that each batch would give ends at {latest[-1]:,.0f}."
+    f"The normaliser over {len(used)} updates. The one in use is a flat line at {used[0]:,.0f}; "
+    f"the one that each batch would give swings between {min(latest):,.0f} and {max(latest):,.0f}."
 )
 
 # %% [markdown]
-# *Figure: the normaliser that the first batch set (flat) and the one that each batch would have given.
-# Bank and heads are random at first, so similarities are near zero and Z near $n$; as embeddings
-# gather, a batch's own Z drifts away from it.*
+# *Figure: the normaliser that the first batch set (flat) and the one that each batch would have given. Bank
+# and heads are random at first; a random cosine in 64 dimensions over a temperature of 0.1 makes Z about
+# 2.2 $n$, some 6,500. Later batches swing around that by a fifth and more, and do not leave it.*
 #
-# Is that a bug? A factor in Z is a shift of all logits, and the networks can learn around a shift of
-# the whole. NCE is built to live with a constant (an author says so in #5). But the shift says how often "partner" is believed
-# before anything is seen, and it is set by the least informed batch of all. Likewise the draw: NCE's noise
-# *is* the whole data, image included. How often does it happen?
+# You may have expected a drift. In this run there is none, and the neighbours do not care whether Z is
+# frozen (printed above; one seed, so read no ranking into it). Is the freeze a bug, then? A factor in Z is a shift of all logits, NCE is built to live with a
+# constant (an author says so in #5), and the networks can learn around it. But the shift says how often "partner" is believed before anything is
+# seen; it is one draw of a noisy number, taken while everything is random, and whoever changes temperature, width or initial
+# weights changes it without knowing. Likewise the draw: NCE's noise *is* the whole data, image included. How often does it happen?
 
 # %%
 for n, k in ((50_000, 16_384), (3000, 256)):

@@ -766,6 +766,11 @@ _SYMMETRIC = "G is symmetric, and a squared norm does not see a transpose"
 _FLOOR = "a floor under lengths: any small number does"
 _WORDS = "the check asks for the error, not for its words"
 _LOG = "the logarithm of zero, or of less, raises the ValueError"
+_EVEN = "the loss is even in the difference, and each pair or triple comes in both orders"
+_BROADCAST = "the missing dimension is added by broadcasting, or the order of triples changed"
+_SLOPE = "the contract asks for a finite slope between equal rows, not for which"
+_BOTH = "both directions count alike"
+_UNSAID = "the contract does not speak of it"
 _CANCELS = "a factor on the features cancels in the normalisation"
 
 EQUIVALENT = {
@@ -776,7 +781,6 @@ EQUIVALENT = {
         "not detached @ return rows / rows.detach().abs().max()*": _CANCELS,
         "a factor left out @ return rows / rows.detach()*": _CANCELS,
         "a function left out @ return rows / rows.detach()*": _CANCELS,
-        "multiplied for divided @ return rows / rows.detach()*": _CANCELS,
         "a bound left out @ return rows / rows.detach()*": "the batch is not zero everywhere",
         "another number @ *clamp_min(1e-12)*": _FLOOR,
         "an exception without what was given @ *": _WORDS,
@@ -798,5 +802,63 @@ EQUIVALENT = {
         "* @ if normaliser <= 0:*": _LOG,
         "over all entries @ return loss.sum(dim=-1).mean(dim=0)*": "one dimension is left",
         "not converted @ *": "float64 is more than the contract asks for",
+    },
+    "07.rkd_distance_loss": {
+        "arguments exchanged @ *": _EVEN,
+        "the wrong way round @ *": _EVEN,
+        "a step left out @ rows = _no_scale*": _CANCELS,
+        "mean for sum @ square = *": _CANCELS,
+        "* @ z = z - z.mean(0)*": "distances do not move with the origin",
+        "a step left out @ z = z.flatten(1)*": "torch.dist takes any shape",
+        "an argument not passed on @ *": "the default does as well here",
+        "another number @ *": _FLOOR,
+        "sign @ return d / (mean + 1e-12)*": _FLOOR,
+        "an exception without what was given @ *": _WORDS,
+        "broadcast the other way @ *": _BROADCAST,
+        "at the boundary @ *": "the two pieces of the Huber loss meet at one",
+        "another dimension @ psi.append*": "distances are symmetric",
+    },
+    "07.rkd_angle_loss": {
+        "* @ apart = *": _SLOPE,
+        "mask left out @ direction = *": _SLOPE,
+        "mask left out @ unit = *": _SLOPE,
+        "multiplied by the mask @ direction = *": "zero times a finite number",
+        "arguments exchanged @ *": _EVEN,
+        "the wrong way round @ *": _EVEN,
+        "not transposed @ e = *": _EVEN,
+        "one more or one less @ e = *": _EVEN,
+        "a step left out @ rows = _no_scale*": _CANCELS,
+        "* @ z = z - z.mean(0)*": "directions do not move with the origin",
+        "* @ near = square*": _FLOOR,
+        "another number @ *": _FLOOR,
+        "an argument not passed on @ *": "the default does as well here",
+        "an exception without what was given @ *": _WORDS,
+        "broadcast the other way @ *": _BROADCAST,
+        "at the boundary @ *": "the two pieces of the Huber loss meet at one",
+        "not copied @ *": "nothing is changed in place",
+        "not converted @ *": "float64 is more than the contract asks for",
+    },
+    "07.contrastive_loss": {
+        "* @ if features.dim() < 2 or len(features) == 0:*": _UNSAID,
+        "* @ if labels.shape != scores.shape[:1]:*": _UNSAID,
+        "a check left out @ require_finite(*": _UNSAID,
+        "another exception @ *": _UNSAID,
+        "an exception without what was given @ *": _WORDS,
+        "roles exchanged @ *": _BOTH,
+        "arguments exchanged @ *": _BOTH,
+        "another dimension @ losses = *": _BOTH,
+        "one thing for the other @ *_rows(z, z)*": "a name that is said in errors alone",
+        "broadcast the other way @ *": _BROADCAST,
+        "half precision @ *": "half precision is not asked for, or of zeros and ones",
+        "not converted @ *": "half precision is not asked for, or Python's booleans do as well",
+        "another number @ *": "a floor under lengths, or a score so low that exp gives zero",
+        "an argument not passed on @ *": "the default does as well here",
+        "the wrong way round @ same = *": "-1 is as true as 1",
+        "* @ scores = scores - scores.detach().amax(1*": "any number taken off a row cancels",
+        "mask* @ *": "what is taken off a row cancels",
+        "not transposed @ return (one(scores, keep)*": "labels agree in both directions",
+        "a small number too many @ *": "the sum is at least one",
+        "cut off at a bound @ *": "the sum is at least one",
+        "changed in place @ scores = *": "a tensor of the answer's own",
     },
 }

@@ -15,7 +15,7 @@ from kdlib.losses import relations
 
 
 def _embeddings(
-    temperature: float = 0.0,
+    temperature: float | None = None,
     labels: bool = False,
     rows: tuple[int, int] = (4, 7),
     scale: float = 1.0,
@@ -24,7 +24,7 @@ def _embeddings(
     gaps: bool = False,
     teacher_width: int = 0,
 ):
-    """Make two embeddings of one width; a temperature is drawn when it is 0."""
+    """Make two embeddings of one width; a temperature is drawn where none is given."""
 
     def make(g: torch.Generator) -> Arguments:
         count, width = integer(g, *rows), integer(g, 3, 6)
@@ -46,7 +46,7 @@ def _embeddings(
         return {
             "student_embeddings": student,
             "teacher_embeddings": teacher,
-            "temperature": temperature or sharp,
+            "temperature": sharp if temperature is None else temperature,
             "labels": y if labels else None,
         }
 
@@ -66,8 +66,8 @@ def _one_class(answer, a: Arguments) -> torch.Tensor | None:
 
 
 def _defaults(answer, a: Arguments) -> torch.Tensor:
-    """Call without labels, as the first use of the unit does."""
-    return answer(a["student_embeddings"], a["teacher_embeddings"], a["temperature"])
+    """Call with embeddings alone."""
+    return answer(a["student_embeddings"], a["teacher_embeddings"])
 
 
 def _normal(z):
@@ -163,7 +163,7 @@ CONTRASTIVE_LOSS = Exercise(
             _embeddings(labels=True, rows=(5, 8)),
             gradients=("student_embeddings", "teacher_embeddings"),
         ),
-        Probe("no labels given", "a call with three arguments", _embeddings(), run=_defaults),
+        Probe("defaults", "a call with embeddings alone", _embeddings(), run=_defaults),
         Probe("few rows", "one row, two rows and more", _embeddings(labels=True), run=_sizes),
         Probe("one class", "one class, and as many as rows", _embeddings(), run=_one_class),
         Probe("gaps", "embeddings that are not contiguous", _embeddings(labels=True, gaps=True)),
@@ -177,10 +177,11 @@ CONTRASTIVE_LOSS = Exercise(
         Probe("large", "float32 times 1000", _embeddings(scale=1e3, single=True), atol=1e-6),
         Probe("dead", "a student's embedding of zeros", _embeddings(dead=True)),
         Probe("cold", "a temperature of -1", _embeddings(-1.0)),
+        Probe("frozen", "a temperature of 0", _embeddings(0.0)),
         Probe("widths", "embeddings of two widths", _embeddings(teacher_width=2)),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "no labels given"),
+        matches("the value", 1.0, "plain", "defaults"),
         gradients("the gradient of both embeddings", 0.75, "plain"),
         matches("labels", 1.0, "labels", "one class"),
         gradients("labels: the gradient", 0.25, "labels"),
@@ -189,7 +190,7 @@ CONTRASTIVE_LOSS = Exercise(
         matches("float32, small and large", 0.25, "small", "large"),
         matches("not contiguous", 0.25, "gaps"),
         matches("an embedding of zeros", 0.25, "dead"),
-        rejects("a temperature below zero is refused", 0.25, "cold"),
+        rejects("a temperature that is not positive is refused", 0.25, "cold", "frozen"),
         rejects("two widths are refused", 0.25, "widths"),
         tidy(0.25),
     ),

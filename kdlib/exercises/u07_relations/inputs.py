@@ -109,7 +109,7 @@ def scale_law(evidence) -> str | None:
     if abs(plain - scaled) <= 1e-6 * max(1e-3, abs(plain)):
         return None
     return (
-        "With the student's features made a thousand times larger and the teacher's a thousand "
+        "With the student's features made ten thousand times larger and the teacher's as many "
         f"times smaller, your loss goes from {plain:.4g} to {scaled:.4g}. A relation between "
         "images does not depend on the scale of a network's features."
     )

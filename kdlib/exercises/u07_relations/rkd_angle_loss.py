@@ -71,7 +71,7 @@ RKD_ANGLE_LOSS = Exercise(
             pair(),
             gradients=("student_features", "teacher_features"),
         ),
-        Probe("scaled", "the same features, scaled", pair(scale=1000.0)),
+        Probe("scaled", "the same features, scaled", pair(scale=1e4)),
         Probe("maps", "feature maps (B, C, H, W) that are not contiguous", pair(maps=True)),
         Probe("few rows", "batches of one, two, three rows and more", pair(), run=nested(1, 2, 3)),
         Probe("width 1", "a student of width 1, whose cosines are 1 and -1", pair(width=1)),
