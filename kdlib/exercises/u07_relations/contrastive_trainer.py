@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 
 import torch
@@ -57,7 +58,9 @@ def _steps(answer, a: Arguments, labels: bool) -> dict:
     """Take two steps and write down what moved, and what should not have."""
     student, teacher = a["student"], a["teacher"]
     heads = a["student_head"], a["teacher_head"]
+    others = copy.deepcopy((student, teacher, *heads))
     trainer = answer(student, teacher, *heads, a["temperature"], a["lr"])
+    answer(*others, 2 * a["temperature"], a["lr"])  # a second trainer is no business of the first
     parts = dict(zip(PARTS, (student, *heads), strict=True))
     out: dict = {
         f"{name}'s parameters in the optimiser": _held(trainer.optimizer, part)
