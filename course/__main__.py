@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 
 from course.build import execute, without_outputs
-from course.lint import lint
+from course.lint import fragile_outputs, lint
 from course.markers import Project, SourceError, expand, read
 from course.release import differences, guard_work, release, write
 
@@ -36,6 +36,19 @@ def lint_all(root: Path, paths: list[Path], catalogue: dict) -> None:
     problems = [problem for path in paths for problem in lint(path, catalogue)]
     if problems:
         problems = [problem.removeprefix(f"{root}/") for problem in problems]
+        raise SourceError("\n".join(problems))
+
+
+def lint_outputs(paths: list[Path]) -> None:
+    """Raise one SourceError with every figure that another processor would round otherwise."""
+    built = [path.with_suffix("") / f"{path.stem}.ipynb" for path in paths]
+    problems = [
+        problem
+        for path in built
+        if path.exists()
+        for problem in fragile_outputs(path.stem, nbformat.read(path, as_version=4))
+    ]
+    if problems:
         raise SourceError("\n".join(problems))
 
 
@@ -118,6 +131,7 @@ def main(
             catalogue = load()
         if options.command == "lint":
             lint_all(root, paths, catalogue)
+            lint_outputs(paths)
             print(f"{len(paths)} units: nothing to complain about")
         elif options.check:
             if not options.units and (lost := orphans(root)):
