@@ -2,13 +2,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint release evidence grade-demo bench bench-grading
+.PHONY: help lab test test-quick test-bounds lint release evidence grade-demo bench bench-grading
 
 PYTHON ?= python3
 PORT ?= 8888
 ARGS ?=
 COURSE ?= $(CURDIR)
 NAME ?= all
+UNIT ?= 02
 BIN := .venv/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export OMP_NUM_THREADS ?= 1
@@ -22,9 +23,19 @@ lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= to jupyter 
 	@echo "Starting JupyterLab on port $(PORT), at notebooks/. Ctrl-C twice stops it."
 	@exec $(BIN)/jupyter lab --port=$(PORT) $(AS_ROOT) --ServerApp.root_dir='$(COURSE)' --FileContentsManager.preferred_dir='$(COURSE)/notebooks' $(ARGS)
 
-test: lint ## run everything CI runs: lint, builder check, tests, every solution notebook (ARGS= to pytest)
+test: lint ## run everything CI runs: lint, tests, every solution notebook in three arithmetics (ARGS= to pytest)
 	@echo "Running the tests and every solution notebook, two at a time ..."
 	@$(BIN)/python -m pytest -n 2 --durations 10 tests solutions $(ARGS)
+
+test-quick: .venv/dev ## what an author runs: style, and one unit's lint, checks and notebook (UNIT=02)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m course lint $(UNIT)
+	@$(BIN)/python -m course build --check $(UNIT)
+	@$(BIN)/python -m pytest -n 2 --arithmetic native -k '$(UNIT). or $(UNIT)_' tests/test_checks.py solutions $(ARGS)
+
+test-bounds: ## run the tests that depend on versions with the lowest and the newest ones (OLDEST=python3.11 NEWEST=python3.13)
+	@.ci/bounds $(ARGS)
 
 lint: .venv/dev ## check style, units, and that what is committed is what the sources build
 	@echo "Checking style and units ..."

@@ -4,14 +4,17 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nbval.plugin import IPyNbFile
+from nbval.plugin import IPyNbCell, IPyNbFile
 from xdist.scheduler import LoadScopeScheduling
 
 # Notebooks that take minutes with their real model; here they run as the grader does.
 LONG = ("16_real_llm",)
+
+PATIENCE = 60  # seconds from the end of a cell to its last output
 
 # A processor without vector units, and one core more, round otherwise. What a notebook prints, and
 # what its checks say, must not depend on that.
@@ -48,6 +51,12 @@ class Notebook(IPyNbFile):
             for name, value in environment.items():
                 patch.setenv(name, value)
             super().setup()
+
+    def collect(self) -> Iterator[IPyNbCell]:
+        """Give a busy machine the time to deliver what a cell printed."""
+        for cell in super().collect():
+            cell.output_timeout = PATIENCE
+            yield cell
 
 
 class Under:
