@@ -23,7 +23,7 @@ lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= to jupyter 
 	@echo "Starting JupyterLab on port $(PORT), at notebooks/. Ctrl-C twice stops it."
 	@exec $(BIN)/jupyter lab --port=$(PORT) $(AS_ROOT) --ServerApp.root_dir='$(COURSE)' --FileContentsManager.preferred_dir='$(COURSE)/notebooks' $(ARGS)
 
-test: lint ## run everything CI runs: lint, tests, every solution notebook in three arithmetics (ARGS= to pytest)
+test: lint ## run everything CI runs: lint, tests, every solution notebook in two arithmetics (ARGS= to pytest)
 	@echo "Running the tests and every solution notebook, two at a time ..."
 	@$(BIN)/python -m pytest -n 2 --durations 10 tests solutions $(ARGS)
 

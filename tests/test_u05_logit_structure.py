@@ -142,7 +142,7 @@ def batches(draw, least=2):
 
 
 class TestLaws:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(batches(), st.floats(0.5, 100.0))
     def test_halves_make_up_the_whole(self, given, temperature):
         z, v, y = given
@@ -156,7 +156,7 @@ class TestLaws:
         if z.shape[-1] == 2:
             assert nckd.abs().max() == 0
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(batches(least=3), st.floats(0.5, 100.0))
     def test_losses_and_gradients_are_finite(self, given, temperature):
         z, v, y = given

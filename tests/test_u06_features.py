@@ -156,7 +156,7 @@ def feature_maps(draw, same_channels=False):
 
 
 class TestProperties:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(feature_maps(), st.floats(1e-2, 1e2))
     def test_attention_is_bounded_and_blind_to_scale(self, pair, factor):
         s, t = pair
@@ -166,7 +166,7 @@ class TestProperties:
         torch.testing.assert_close(loss, features.attention_loss(t, s))
         assert features.attention_loss(s, s) == 0
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(feature_maps(), st.randoms(use_true_random=False))
     def test_attention_is_blind_to_the_order_of_channels(self, pair, random):
         s, t = pair
@@ -176,13 +176,13 @@ class TestProperties:
             features.attention_loss(s, t), features.attention_loss(s[:, order], t)
         )
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(feature_maps())
     def test_fsp_turns_round_with_its_arguments(self, pair):
         a, b = pair
         torch.testing.assert_close(features.fsp_matrix(a, b), features.fsp_matrix(b, a).mT)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(feature_maps(same_channels=True))
     def test_hint_is_a_distance_and_ignores_duplication(self, pair):
         s, t = pair
@@ -192,7 +192,7 @@ class TestProperties:
         twice = features.hint_loss(torch.cat([s, s]), torch.cat([t, t]), nn.Identity())
         torch.testing.assert_close(once, twice)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(feature_maps(), st.floats(1, 8))
     def test_maps_have_length_one(self, pair, power):
         length = features.attention_map(pair[0], power).flatten(1).norm(dim=1)
