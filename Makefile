@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-quick test-bounds lint mutate release evidence grade-demo bench bench-grading
+.PHONY: help lab test test-quick test-bounds test-seeds lint mutate release evidence grade-demo bench bench-grading
 
 PYTHON ?= python3
 PORT ?= 8888
@@ -36,6 +36,9 @@ test-quick: .venv/dev ## what an author runs: style, and one unit's lint, checks
 
 test-bounds: ## run the tests that depend on versions with the lowest and the newest ones (OLDEST=python3.11 NEWEST=python3.13)
 	@.ci/bounds $(ARGS)
+
+test-seeds: .venv/dev ## check every right answer on 200 seeds, some by night (ARGS="02 03" for units, ARGS="--seeds 20")
+	@$(BIN)/python -m tests.seeds $(ARGS)
 
 lint: .venv/dev ## check style, units, and that what is committed is what the sources build
 	@echo "Checking style and units ..."
