@@ -59,7 +59,7 @@ def test_nothing_is_left_to_do_when_a_whole_notebook_was_run(tmp_path: Path) -> 
         "from kdlib import check"
     )
     notebook.cells.insert(0, imports)
-    NotebookClient(notebook, timeout=120, allow_errors=True).execute()
+    NotebookClient(notebook, timeout=600, allow_errors=True).execute()
     (output,) = notebook.cells[-1].outputs
     assert "Nothing is missing. You can hand it in." in output.data["text/plain"]
     assert f"{unit}.ipynb was read as saved" in output.data["text/html"]
