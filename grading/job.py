@@ -12,6 +12,7 @@ from grading.judging import Verdict, judged, lost, outputs
 from grading.normalise import Normalised, normalise
 from grading.outcome import Job, Outcome
 from grading.reading import Refused
+from grading.relevance import relevant
 from grading.replay import Check, Replay, Run, Step
 from grading.suspect import suspicions
 from grading.template import Template
@@ -38,7 +39,7 @@ def grade(job: Job, server: ForkServer) -> Outcome:
 
 
 def plan(normalised: Normalised, job: Job) -> list[Step]:
-    """List the code cells to run: all, or those up to the last check."""
+    """List the code cells to run: all, or those that an answer may depend on."""
     steps: list[Step] = []
     question = ""
     for cell in normalised.notebook.cells:
@@ -56,9 +57,12 @@ def plan(normalised: Normalised, job: Job) -> list[Step]:
         else:
             question = slot.question if slot and slot.role == "answer" else ""
             steps.append(Step(cell, None, question, released))
+    if job.everything:
+        return steps
     last = max((n for n, step in enumerate(steps) if step.check), default=-1)
-    keep = len(steps) if job.everything else last + 1
-    return steps[:keep]
+    steps = steps[: last + 1]
+    sources = [(s.cell.source, bool(s.check or s.question) or not s.released) for s in steps]
+    return [step for step, keep in zip(steps, relevant(sources), strict=True) if keep]
 
 
 def _judge(outcome: Outcome, normalised: Normalised, steps: list[Step], run: Run) -> None:
