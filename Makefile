@@ -29,6 +29,7 @@ test: lint ## run everything CI runs: lint, builder check, tests, every solution
 lint: .venv/dev ## check style, units, and that what is committed is what the sources build
 	@echo "Checking style and units ..."
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m course lint
 	@$(BIN)/python -m course build --check
 

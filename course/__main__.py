@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 
+from course import drawing
 from course.build import execute, without_outputs
 from course.lint import lint
 from course.markers import Project, SourceError, expand, read
@@ -104,9 +105,13 @@ def main(
     builds.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     builds.add_argument("--force", action="store_true", help="replace work, keeping a copy of it")
     lints = commands.add_parser("lint", help="say what the units lack")
+    commands.add_parser("draw", help="draw docs/architecture.svg from the code's imports")
     for command in (builds, lints):
         command.add_argument("units", nargs="*", metavar="UNIT", help="02 or 02_soft_targets")
     options = parser.parse_args(arguments)
+    if options.command == "draw":
+        (root / drawing.FILE).write_text(drawing.draw(root), encoding="utf-8")
+        return
     try:
         paths = sources(root, options.units)
         if not paths:
@@ -118,6 +123,8 @@ def main(
             catalogue = load()
         if options.command == "lint":
             lint_all(root, paths, catalogue)
+            if not options.units and drawing.stale(root):
+                raise SourceError(f"{drawing.FILE} is stale: python -m course draw")
             print(f"{len(paths)} units: nothing to complain about")
         elif options.check:
             if not options.units and (lost := orphans(root)):

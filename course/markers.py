@@ -34,7 +34,7 @@ LAST_WORDS = """\
 Save the notebook, then run this cell. It runs each check again and looks at the file: is every
 answer there, once, and as you ran it?"""
 LAST = """\
-from kdlib.submission import check_submission
+from kdlib.notebook import check_submission
 
 check_submission({unit!r}{written})"""
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"

@@ -13,7 +13,7 @@ import torch
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, ece, fit_temperature, nll, predict
 from kdlib.evidence import against, headline, store
-from kdlib.teachers import load_teacher, teacher_info
+from kdlib.models import load_teacher, teacher_info
 
 SEEDS = range(30)
 CALIBRATION = 1000

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlib.divergences import generalized_jsd, kl_divergence
 from kdlib.evaluation import paired_interval
 from kdlib.evidence import headline, store
+from kdlib.losses import generalized_jsd, kl_divergence
 
 SEEDS = range(20)
 STEPS = 600

@@ -13,8 +13,7 @@ from tqdm import tqdm
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, nll, predict
 from kdlib.evidence import against, headline, store
-from kdlib.models import CNN, FashionTeacher, seeded
-from kdlib.teachers import load_teacher, teacher_info
+from kdlib.models import CNN, FashionTeacher, load_teacher, seeded, teacher_info
 from kdlib.training import fit
 
 SEEDS = range(10)

@@ -11,12 +11,11 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
-from kdlib.dark_knowledge import transfer_loss
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, nll, predict
 from kdlib.evidence import against, headline, store
-from kdlib.models import CNN, seeded
-from kdlib.teachers import load_teacher, teacher_info
+from kdlib.losses import transfer_loss
+from kdlib.models import CNN, load_teacher, seeded, teacher_info
 from kdlib.training import fit
 
 SEEDS = range(8)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kdlib.dark_knowledge import class_bias
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, nll, predict
 from kdlib.evidence import against, headline, store
+from kdlib.losses import class_bias
 from kdlib.models import CNN, seeded
 from kdlib.training import fit
 

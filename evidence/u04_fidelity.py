@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kdlib.augment import draw_mixup, mixup
 from kdlib.data import fashion_mnist
-from kdlib.divergences import kl_divergence
 from kdlib.evaluation import accuracy, agreement, predict, predictive_kl
 from kdlib.evidence import against, headline, store
-from kdlib.models import CNN, seeded
+from kdlib.losses import kl_divergence
+from kdlib.models import CNN, load_teacher, seeded
 from kdlib.museum import batches
-from kdlib.teachers import load_teacher
+from kdlib.training import draw_mixup, mixup
 
 SEEDS = range(5)
 STEPS = (200, 800, 3200)

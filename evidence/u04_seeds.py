@@ -12,8 +12,7 @@ from tqdm import tqdm
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, predict
 from kdlib.evidence import against, headline, store
-from kdlib.models import MLP, seeded
-from kdlib.teachers import load_teacher
+from kdlib.models import MLP, load_teacher, seeded
 from kdlib.training import fit
 
 SEEDS = range(40)

@@ -20,10 +20,8 @@ from tqdm import tqdm
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, fit_temperature, nll, predict
 from kdlib.evidence import against, headline, store
-from kdlib.logits import dist_loss, dkd_loss, split_kd, standardised_kd
-from kdlib.losses import kd_loss
-from kdlib.models import CNN, seeded
-from kdlib.teachers import load_teacher, teacher_info
+from kdlib.losses import dist_loss, dkd_loss, kd_loss, split_kd, standardised_kd
+from kdlib.models import CNN, load_teacher, seeded, teacher_info
 from kdlib.training import fit
 
 SEEDS = range(10)

@@ -17,10 +17,8 @@ from tqdm import tqdm
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, nll, paired_interval, predict
 from kdlib.evidence import against, headline, store
-from kdlib.features import SimKDStudent, attention_loss, capture_features, hint_loss
-from kdlib.losses import kd_loss
-from kdlib.models import FashionTeacher, ThinDeep, seeded
-from kdlib.teachers import load_teacher, teacher_info
+from kdlib.losses import SimKDStudent, attention_loss, capture_features, hint_loss, kd_loss
+from kdlib.models import FashionTeacher, ThinDeep, load_teacher, seeded, teacher_info
 from kdlib.training import fit
 
 SEEDS = range(10)

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from kdlib.data.text import austen, decode, windows
+from kdlib.decoding import beam_search_batch as beam_search
+from kdlib.decoding import generate
 from kdlib.evaluation import text_bits_per_byte
 from kdlib.evidence import against, headline, store
-from kdlib.gpt import GPT, GPTConfig, beam_search, generate
-from kdlib.models import seeded
-from kdlib.sequence_losses import sequence_nll, word_level_kd
-from kdlib.teachers import load_teacher, teacher_info
-from kdlib.text import austen, decode, windows
+from kdlib.losses import sequence_nll, word_level_kd
+from kdlib.models import GPT, GPTConfig, load_teacher, seeded, teacher_info
 from kdlib.training import fit_tokens
 
 SEEDS = range(5)

@@ -1,6 +1,6 @@
 """Unit 11: word-level against sequence-level distillation where several outputs are right.
 
-Students of one layer learn the task of `kdlib.translators` from 4,000 sentences. Within a seed
+Students of one layer learn the task of `kdlib.data.translators` from 4,000 sentences. Within a seed
 every arm has the same sentences, initial weights, order of batches and, within a regime, number of
 updates.
 """
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kdlib import translators as task
+from kdlib.data import translators as task
+from kdlib.decoding import beam_search_batch as beam_search
+from kdlib.decoding import generate
 from kdlib.evidence import against, headline, store
-from kdlib.gpt import GPT, GPTConfig, beam_search, generate
-from kdlib.models import seeded
+from kdlib.losses import word_level_kd
+from kdlib.models import GPT, GPTConfig, load_teacher, seeded, teacher_info
 from kdlib.recipes.translators_teacher import translation_nll
-from kdlib.sequence_losses import word_level_kd
-from kdlib.teachers import load_teacher, teacher_info
 from kdlib.training import fit_tokens
 
 SEEDS = range(5)

@@ -1,9 +1,10 @@
 """Unit 12: divergences, lambda and policy gradients on a task with more than one right answer.
 
-Students of one layer learn the task of `kdlib.translators` from 4,000 sentences. Within a seed all
-arms start from the same student (1,200 updates of ordinary training) and take 400 more, with the
-same prompts in the same order. On the data the teacher is asked once (a cache); on the student's
-own rows it has to be asked each time, so one control trains longer, for about the same time.
+Students of one layer learn the task of `kdlib.data.translators` from 4,000 sentences. Within a
+seed all arms start from the same student (1,200 updates of ordinary training) and take 400 more,
+with the same prompts in the same order. On the data the teacher is asked once (a cache); on the
+student's own rows it has to be asked each time, so one control trains longer, for about the same
+time.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from kdlib import sequence_losses as losses
-from kdlib import translators as task
+from kdlib.data import translators as task
+from kdlib.decoding import beam_search_batch as beam_search
+from kdlib.decoding import generate
 from kdlib.evidence import against, headline, store
-from kdlib.gpt import GPT, GPTConfig, beam_search, generate
-from kdlib.models import seeded
-from kdlib.on_policy import (
+from kdlib.losses import sequences as losses
+from kdlib.models import GPT, GPTConfig, load_teacher, seeded
+from kdlib.recipes.translators_teacher import translation_nll
+from kdlib.training import (
     divergence_by_position,
+    fit_tokens,
     on_policy_batch,
     per_token_loss,
     reverse_kl_surrogate,
     taid_loss,
     token_log_probs,
 )
-from kdlib.recipes.translators_teacher import translation_nll
-from kdlib.teachers import load_teacher
-from kdlib.training import fit_tokens
 
 SEEDS = range(5)
 SENTENCES, WARM, STEPS, BATCH, TEST = 4000, 1200, 400, 64, 1000

@@ -17,15 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from kdlib.data.text import austen, decode, windows
+from kdlib.decoding import generate
 from kdlib.evaluation import text_bits_per_byte
 from kdlib.evidence import against, headline, store
-from kdlib.gpt import GPT, GPTConfig, generate
-from kdlib.models import seeded
-from kdlib.on_policy import divergence_by_position, token_log_probs
-from kdlib.sequence_losses import reverse_kl
-from kdlib.teachers import load_teacher
-from kdlib.text import austen, decode, windows
-from kdlib.training import fit_tokens
+from kdlib.losses import reverse_kl
+from kdlib.models import GPT, GPTConfig, load_teacher, seeded
+from kdlib.training import divergence_by_position, fit_tokens, token_log_probs
 
 SEEDS = range(5)
 BYTES, WARM, STEPS, BATCH = 12_000, 600, 120, 8

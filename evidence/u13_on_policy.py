@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kdlib import reasoning as game
+from kdlib.data import shell_game as game
 from kdlib.evidence import against, headline, store
-from kdlib.gpt import GPT
+from kdlib.losses import mask_until_eos, reverse_kl, valid_rows
+from kdlib.models import GPT
 from kdlib.recipes.shell_teacher import PROMPT, completion_loss, train_until
-from kdlib.sequence_losses import mask_until_eos, reverse_kl, valid_rows
 
 SEEDS = range(6)
 UPDATES, BATCH, GROUP, RATIO = 80, 64, 4, 2

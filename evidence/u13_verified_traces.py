@@ -12,10 +12,11 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
-from kdlib import reasoning as game
+from kdlib.data import shell_game as game
 from kdlib.evidence import against, headline, store
-from kdlib.gpt import GPT
+from kdlib.models import GPT
 from kdlib.recipes.shell_teacher import PROMPT, fit_student, train_until
+from kdlib.training import rejection_sample
 
 PROBLEMS, DRAWS = 1000, 4
 LEVELS = {"weak teacher": 0.3, "erring teacher": 0.5, "near-perfect teacher": 0.95}
@@ -32,7 +33,7 @@ def rejection_sampled(
     traces = [texts[i : i + DRAWS] for i in range(0, len(texts), DRAWS)]
     offered = [sorted(t, key=t.count, reverse=True) for t in traces] if by_frequency else traces
     answers = given.answers[::DRAWS].tolist()
-    kept = game.rejection_sample(offered, answers, game.verify, keep)
+    kept = rejection_sample(offered, answers, game.verify, keep)
     return rows[[i * DRAWS + traces[i].index(trace) for i, trace in kept]]
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kdlib import reasoning as game
+from kdlib.data import shell_game as game
+from kdlib.decoding import generate
 from kdlib.evidence import against, headline, store
-from kdlib.gpt import GPT, generate
-from kdlib.models import seeded
+from kdlib.models import GPT, seeded
 from kdlib.recipes.shell_teacher import CONFIG, PROMPT, completion_loss, fit_student
 from kdlib.training import fit_tokens
 

@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kdlib import smollm2
 from kdlib.evaluation import paired_interval
 from kdlib.evidence import headline, store
-from kdlib.pruning import block_influence, keep_layers
+from kdlib.models import block_influence, keep_layers, smollm2
 
 SETS, STORIES = range(5), 8
 DEPTHS = (25, 20, 15, 10)

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from evidence.u16_layers import DEPTHS, story_logits, trimmed
-from kdlib import smollm2
+from kdlib.decoding import acceptance
 from kdlib.evidence import against, headline, load, store
-from kdlib.pruning import keep_layers
-from kdlib.sequence_losses import cached_kd, sequence_nll
-from kdlib.speculative import acceptance
+from kdlib.losses import cached_kd, sequence_nll
+from kdlib.models import keep_layers, smollm2
 from kdlib.training import fit_tokens
 
 SEEDS = range(5)

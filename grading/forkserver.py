@@ -19,7 +19,7 @@ from grading.sandbox import MEGABYTE, Limits
 PRELOAD = (
     *("torch", "torch.nn", "torch.nn.functional", "torch.optim", "numpy", "safetensors.torch"),
     *("matplotlib", "matplotlib.pyplot", "tqdm.auto"),
-    *("ipykernel.kernelapp", "IPython.display", "kdlib", "kdlib.plots"),
+    *("ipykernel.kernelapp", "IPython.display", "kdlib", "kdlib.notebook.plots"),
     # imported by the first optimiser and figure, and by the exercises
     *("torch._dynamo", "torch.distributed", "matplotlib.backends.backend_agg"),
     "kdlib.checks:catalogue",

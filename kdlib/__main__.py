@@ -11,7 +11,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("progress", help="exercise by exercise: points, tries, last result")
     parser.parse_args()
-    from kdlib import progress
+    from kdlib.notebook import progress
 
     print(progress.Dashboard())
     where = progress.path()

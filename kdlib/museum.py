@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.checks.seal import reference
+from kdlib.seal import reference
 
 __all__ = ["AS_FOUND", "REPAIRED", "Bench", "Halves", "Hint", "batches"]
 
@@ -344,7 +344,7 @@ class Bench:
     def __init__(self, images: int = 300, steps: int = 400, test: int = 10_000) -> None:
         from kdlib.data import fashion_mnist
         from kdlib.evaluation import predict
-        from kdlib.teachers import load_teacher
+        from kdlib.models import load_teacher
 
         self.images, self.steps = images, steps
         self.train, self.test = fashion_mnist(), fashion_mnist(train=False, n=test)

@@ -28,13 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib import check, evidence, plots
+from kdlib import check, evidence
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import model_size, paired_interval, predict, reliability_bins
-from kdlib.models import CNN
-from kdlib.progress import Dashboard
-from kdlib.teachers import load_teacher
-from kdlib.widgets import slider
+from kdlib.models import CNN, load_teacher
+from kdlib.notebook import Dashboard, plots, slider
 
 # %% [markdown]
 # ## 0.1 One exercise, from start to end

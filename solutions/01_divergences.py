@@ -30,8 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib import check, evidence, plots
-from kdlib.widgets import slider
+from kdlib import check, evidence
+from kdlib.notebook import plots, slider
 
 # %% [markdown]
 # ## 1.1 Log-probabilities

@@ -30,12 +30,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import check, evidence, plots
+from kdlib import check, evidence
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, model_size, paired_interval, predict
-from kdlib.models import CNN, seeded
+from kdlib.models import CNN, load_teacher, seeded
+from kdlib.notebook import plots
 from kdlib.profile import scale
-from kdlib.teachers import load_teacher
 from kdlib.training import fit
 
 # %% [markdown]
@@ -140,7 +140,7 @@ for true, near, far in (("Shirt", "T-shirt/top", "Sandal"), ("Sneaker", "Ankle b
 # them: $p_i^T \propto \exp(v_i / T)$ (equation 1 of the paper).
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.widgets import slider
+from kdlib.notebook import slider
 
 certain = int(unsure[2])
 

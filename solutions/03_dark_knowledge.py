@@ -31,12 +31,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib import check, evidence, losses, plots
+from kdlib import check, evidence, losses
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, paired_interval, predict
-from kdlib.models import CNN, seeded
+from kdlib.models import CNN, load_teacher, seeded
+from kdlib.notebook import plots
 from kdlib.profile import scale
-from kdlib.teachers import load_teacher
 from kdlib.training import fit
 
 # %% [markdown]
@@ -183,7 +183,7 @@ def with_bias(z: Tensor, bias: float) -> tuple[float, float]:
 # Move the bias yourself. Watch what the boots gain and what the other classes lose.
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.widgets import slider
+from kdlib.notebook import slider
 
 
 def show_bias(bias: float) -> None:
@@ -351,11 +351,11 @@ for share in shares:
 # - Logits are (B, C). `targets` is (B,), and **-1 means that the row has no label**.
 # - A batch without any label has the soft term only, with its weight `alpha`, and is not NaN.
 # - The teacher is a constant. A temperature that is not positive raises a `ValueError`.
-# - The soft term is the one of unit 02; `kdlib.divergences.kl_divergence(v, z, T)` gives a value for
+# - The soft term is the one of unit 02; `kdlib.losses.kl_divergence(v, z, T)` gives a value for
 #   each row and may be used.
 
 # %% exercise="03.transfer_loss"
-from kdlib.divergences import kl_divergence
+from kdlib.losses import kl_divergence
 
 
 def transfer_loss(

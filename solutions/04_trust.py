@@ -28,12 +28,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import check, evaluation, evidence, plots
+from kdlib import check, evaluation, evidence
 from kdlib.data import fashion_mnist
-from kdlib.models import CNN, seeded
+from kdlib.models import CNN, load_teacher, seeded
 from kdlib.museum import batches
+from kdlib.notebook import plots
 from kdlib.profile import scale
-from kdlib.teachers import load_teacher
 from kdlib.training import fit
 
 # %% [markdown]
@@ -188,7 +188,7 @@ plt.show()
 # by a temperature moves confidence and no prediction. Try it on the student of labels alone.
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.widgets import slider
+from kdlib.notebook import slider
 
 
 def show_reliability(T: float) -> None:
@@ -392,11 +392,11 @@ plt.show()
 # - Teacher and student see **the same** blend; the teacher in eval mode and without a graph, the
 #   student in train mode.
 # - The loss is $T^2\,\mathrm{KL}(p^T \| q^T)$, a mean over rows; there are no labels.
-#   `kdlib.divergences.kl_divergence(teacher_logits, student_logits, T)` gives the KL of each row.
+#   `kdlib.losses.kl_divergence(teacher_logits, student_logits, T)` gives the KL of each row.
 # - Return the loss before the update, as a Python float.
 
 # %% exercise="04.mixup_step"
-from kdlib.divergences import kl_divergence
+from kdlib.losses import kl_divergence
 
 
 def mixup_step(
@@ -436,7 +436,7 @@ check("04.mixup_step", mixup_step)
 # Three lines below: the loss falls.
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.augment import draw_mixup
+from kdlib.training import draw_mixup
 
 student = seeded(0, CNN, 16)
 optimizer = torch.optim.AdamW(student.parameters(), 2e-3)

@@ -36,14 +36,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib import check, evidence, logits, plots
+from kdlib import check, evidence
 from kdlib.data import fashion_mnist
-from kdlib.divergences import kl_divergence
 from kdlib.evaluation import accuracy, nll, predict
-from kdlib.losses import kd_loss
-from kdlib.models import CNN, seeded
+from kdlib.losses import kd_loss, kl_divergence
+from kdlib.losses import structure as logits
+from kdlib.models import CNN, load_teacher, seeded
+from kdlib.notebook import plots
 from kdlib.profile import scale
-from kdlib.teachers import load_teacher
 from kdlib.training import fit
 
 # %%
@@ -119,7 +119,7 @@ print("log(1 - p_y) there:", torch.log(1 - p_y[p_y == 1][:1]).item())
 #   class.
 # - Either network may be as certain as it likes: no NaN, no infinity. Do not form $1 - p_y$.
 # - With two classes NCKD is zero. That needs no special case.
-# - `kl_divergence(teacher_logits, student_logits)` from `kdlib.divergences` gives a KL for each
+# - `kl_divergence(teacher_logits, student_logits)` from `kdlib.losses` gives a KL for each
 #   row.
 
 
@@ -239,7 +239,7 @@ def draw_push(ax, beta: float) -> None:
 
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.widgets import slider
+from kdlib.notebook import slider
 
 
 def show_push(beta: float) -> None:

@@ -28,13 +28,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import check, evidence, features, plots
+from kdlib import check, evidence
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import accuracy, model_size, paired_interval, predict
-from kdlib.losses import kd_loss
-from kdlib.models import ThinDeep, seeded
+from kdlib.losses import features, kd_loss
+from kdlib.models import ThinDeep, load_teacher, seeded
+from kdlib.notebook import plots
 from kdlib.profile import scale
-from kdlib.teachers import load_teacher
 from kdlib.training import fit
 
 # %% [markdown]
@@ -333,7 +333,7 @@ def show_power(p: float) -> None:
 
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.widgets import slider
+from kdlib.notebook import slider
 
 slider(show_power, "p", 1.0, 8.0, 2.0, 1.0)
 

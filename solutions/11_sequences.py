@@ -34,15 +34,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import check, evidence, plots
-from kdlib import translators as task
-from kdlib.gpt import GPT, GPTConfig, generate
-from kdlib.models import seeded
+from kdlib import check, evidence
+from kdlib.data import translators as task
+from kdlib.data.text import EOS, VOCABULARY, austen, decode, encode, pad
+from kdlib.decoding import generate
+from kdlib.models import GPT, GPTConfig, load_teacher, seeded, teacher_info
+from kdlib.notebook import plots, slider
 from kdlib.profile import scale
-from kdlib.teachers import load_teacher, teacher_info
-from kdlib.text import EOS, VOCABULARY, austen, decode, encode, pad
 from kdlib.training import fit_tokens
-from kdlib.widgets import slider
 
 # %% [markdown]
 # ## 11.1 Shift and mask
@@ -483,7 +482,7 @@ check("11.sequence_level_kd", sequence_level_kd)
 # who will get a sentence.
 
 # %%
-from kdlib.gpt import beam_search as search_many  # yours, for a batch and with a cache
+from kdlib.decoding import beam_search_batch as search_many  # yours, for a batch and with a cache
 
 data = task.corpus(4000, torch.Generator().manual_seed(1000))
 source, written = data[:, : task.PROMPT], data[:, task.PROMPT :]

@@ -33,16 +33,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import check, evidence, plots, sequence_losses
-from kdlib import translators as task
-from kdlib.gpt import GPT, GPTConfig, generate
-from kdlib.models import seeded
-from kdlib.on_policy import all_sequences, table_logits, token_log_probs
+from kdlib import check, evidence
+from kdlib.data import translators as task
+from kdlib.decoding import generate
+from kdlib.losses import mask_until_eos
+from kdlib.losses import sequences as sequence_losses
+from kdlib.models import GPT, GPTConfig, load_teacher, seeded
+from kdlib.notebook import plots
 from kdlib.profile import scale
 from kdlib.recipes.translators_teacher import translation_nll
-from kdlib.sequence_losses import mask_until_eos
-from kdlib.teachers import load_teacher
-from kdlib.training import fit_tokens
+from kdlib.training import all_sequences, fit_tokens, table_logits, token_log_probs
 
 # %% [markdown]
 # ## 12.1 Which way is the student wrong?
@@ -153,7 +153,7 @@ def two_tokens(loss, *number: float) -> tuple[Tensor, Tensor]:
 
 
 # %%
-from kdlib.widgets import slider
+from kdlib.notebook import slider
 
 
 def show_beta(beta: float) -> None:
@@ -250,7 +250,7 @@ plt.show()
 #
 # with the teacher's logits $v$ and the student's own, $z'$, **as a constant**. In the authors' code $t$
 # starts at 0.4, grows with the steps, and a little faster while the loss falls
-# (`kdlib.on_policy.TAIDSchedule`).
+# (`kdlib.training.TAIDSchedule`).
 #
 # ### Your turn
 # {{12.taid_loss}}
@@ -349,7 +349,7 @@ plt.show()
 # - One coin for the batch, from `generator`: with probability `fraction` (lambda) the student continues
 #   the prompts up to T tokens, sampling at temperature 1; otherwise the rows stay as they are.
 # - The student writes in eval mode, without autograd, and is left in the mode in which it came.
-# - `kdlib.gpt.generate(student, prompts, length, 1.0, eos, generator)` does the sampling. It stops early
+# - `kdlib.decoding.generate(student, prompts, length, 1.0, eos, generator)` does the sampling. It stops early
 #   when every row has ended: fill up with `eos`.
 # - Return the rows (B, T) and a boolean mask (B, T - 1) that belongs to the targets `rows[:, 1:]`: tokens
 #   after the prompt count, up to the first EOS and **that too**.
@@ -808,7 +808,7 @@ for name, e in stored["compared"].items():
 # not know what to do after its own mistakes, and one mistake leads to the next. Whether that happens can
 # be measured. Compare student and teacher at each position twice: after the prefixes of the data, and
 # after those that the student wrote. MiniLLM draws such a curve over the length of the text;
-# `kdlib.on_policy.divergence_by_position` gives one. For the translators:
+# `kdlib.training.divergence_by_position` gives one. For the translators:
 
 # %%
 for arm in ("at the start", "reverse KL", "reverse KL, lambda = 1"):

@@ -29,14 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib import check, evidence, plots
-from kdlib import reasoning as game
+from kdlib import check, evidence
+from kdlib.data import shell_game as game
+from kdlib.data.text import pad
 from kdlib.evaluation import paired_interval
-from kdlib.gpt import GPT, GPTConfig
-from kdlib.models import seeded
+from kdlib.models import GPT, GPTConfig, load_teacher, seeded, teacher_info
+from kdlib.notebook import plots
 from kdlib.profile import scale
-from kdlib.teachers import load_teacher, teacher_info
-from kdlib.text import pad
 from kdlib.training import fit_tokens
 
 # %% [markdown]
@@ -110,7 +109,7 @@ print(f"the best guess from the first cup alone: {blind:.1%} right")
 # - Return a scalar, the mean over all completion tokens of the batch together.
 # - Every completion has an EOS of its own, and it counts. The padding behind it does not.
 # - Logits in the padding may be NaN. A batch without any completion raises a `ValueError`.
-# - `kdlib.sequence_losses.shift_and_mask` is sealed here: the mask is yours to write.
+# - `kdlib.losses.shift_and_mask` is sealed here: the mask is yours to write.
 
 
 # %% exercise="13.sft_loss"
@@ -349,7 +348,7 @@ plt.show()
 # once. At T = 1.6 most traces are noise.*
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.widgets import slider
+from kdlib.notebook import slider
 
 
 def move(T: float) -> None:

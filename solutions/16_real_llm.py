@@ -34,10 +34,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import check, evidence, plots, smollm2
-from kdlib import speculative as spec
+from kdlib import check, evidence
+from kdlib.decoding import speculative as spec
+from kdlib.losses import sequence_nll
+from kdlib.models import smollm2
+from kdlib.notebook import plots
 from kdlib.profile import profile, scale
-from kdlib.sequence_losses import sequence_nll
 from kdlib.training import fit_tokens
 
 REAL = profile() != "grade"  # under the grader a tiny random model stands in

@@ -6,7 +6,7 @@ import importlib
 import pytest
 import torch
 
-from kdlib.checks import UNITS, catalogue, check
+from kdlib.checks import catalogue, check, units
 from kdlib.checks.judge import judge
 from kdlib.checks.observe import observe
 
@@ -14,7 +14,7 @@ SEEDS = (0, 1, 2)
 EXERCISES = list(catalogue().values())
 ANSWERS = {
     exercise_id: answers
-    for unit in UNITS
+    for unit in units()
     for exercise_id, answers in importlib.import_module(f"tests.answers.{unit[:3]}").ANSWERS.items()
 }
 MISTAKES = [(e, m) for e in EXERCISES for m in e.mistakes]

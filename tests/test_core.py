@@ -11,23 +11,22 @@ from torch import nn
 
 from kdlib import assets, evidence, profile
 from kdlib.data import digits, fashion_mnist
-from kdlib.distill import TeacherCache, distill_step, near_misses
 from kdlib.evaluation import (
     accuracy,
     agreement,
     ece,
     fit_temperature,
     model_size,
+    near_misses,
     nll,
     paired_interval,
     predict,
     predictive_kl,
     reliability_bins,
 )
-from kdlib.models import CNN, MLP, seeded
+from kdlib.models import CNN, MLP, load_teacher, seeded, teacher_info
 from kdlib.recipes.fashion_data import DEBIAN, originals, subset
-from kdlib.teachers import load_teacher, teacher_info
-from kdlib.training import fit
+from kdlib.training import TeacherCache, distill_step, fit
 
 
 class TestData:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from kdlib import progress
 from kdlib.checks import catalogue, check
 from kdlib.checks.criteria import matches
 from kdlib.checks.exercise import Exercise, Mistake, Probe
@@ -17,6 +16,7 @@ from kdlib.checks.guard import TookTooLong, time_limit
 from kdlib.checks.judge import judge
 from kdlib.checks.observe import observe
 from kdlib.checks.verdict import CheckFailed, Diagnosis, Result, Verdict
+from kdlib.notebook import progress
 
 KD = "02.kd_loss"
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from kdlib import divergences, losses
+from kdlib import losses
+from kdlib.losses import divergences
 from tests import oracles
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}

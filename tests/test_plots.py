@@ -9,8 +9,7 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from kdlib import plots
-from kdlib.widgets import slider
+from kdlib.notebook import plots, slider
 
 NAMES = ("cat", "dog", "car")
 

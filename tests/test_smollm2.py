@@ -8,9 +8,8 @@ import subprocess
 import pytest
 import torch
 
-from kdlib import smollm2
-from kdlib.pruning import keep_layers
-from kdlib.sequence_losses import sequence_nll
+from kdlib.losses import sequence_nll
+from kdlib.models import keep_layers, smollm2
 
 pytest.importorskip("transformers")
 

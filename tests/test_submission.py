@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from grading.notebooks import answers, fill, released, solution, units
 from kdlib.losses import kd_loss
-from kdlib.submission import Submission, check_submission
+from kdlib.notebook import Submission, check_submission
 
 UNIT = "02_soft_targets"
 WRITTEN = ("02.why_t_squared", "02.prediction")

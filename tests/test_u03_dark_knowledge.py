@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from kdlib import dark_knowledge as dk
 from kdlib import evidence, losses
+from kdlib import losses as dk
 from tests import oracles
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}

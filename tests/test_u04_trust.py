@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kdlib import augment, evaluation, evidence, museum
+from kdlib import evaluation, evidence, museum
 from kdlib.checks import catalogue
 from kdlib.checks.judge import judge
 from kdlib.checks.observe import observe
 from kdlib.models import CNN, seeded
+from kdlib.training import views as augment
 from tests import oracles
 
 SOURCE = Path(__file__).parents[1] / "solutions" / "04_trust.py"

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from kdlib import evidence, logits
-from kdlib.divergences import kl_divergence
-from kdlib.losses import kd_loss
+from kdlib import evidence
+from kdlib.losses import kd_loss, kl_divergence
+from kdlib.losses import structure as logits
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 

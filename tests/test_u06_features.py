@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 
-from kdlib import evidence, features
-from kdlib.models import FashionTeacher, ThinDeep, seeded
-from kdlib.teachers import load_teacher
+from kdlib import evidence
+from kdlib.losses import features
+from kdlib.models import FashionTeacher, ThinDeep, load_teacher, seeded
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from kdlib import decoding, evaluation, evidence, gpt, text, translators
-from kdlib import sequence_losses as losses
-from kdlib.models import seeded
-from kdlib.teachers import load_teacher, teacher_info
+from kdlib import decoding, evaluation, evidence
+from kdlib.data import text, translators
+from kdlib.decoding import beam_search_batch, generate
+from kdlib.losses import sequences as losses
+from kdlib.models import gpt, load_teacher, seeded, teacher_info
 from kdlib.training import accumulation_step, fit_tokens
 from tests import oracles
 
@@ -195,19 +196,19 @@ class TestGpt:
     @pytest.mark.parametrize("beams", [1, 3])
     def test_two_beam_searches_agree(self, beams):
         model, prompts, eos = small(4), torch.randint(1, 11, (5, 3)), 0
-        rows, scores = gpt.beam_search(model, prompts, 6, beams, eos)
+        rows, scores = beam_search_batch(model, prompts, 6, beams, eos)
         for prompt, row, score in zip(prompts, rows, scores, strict=True):
             best, mine = decoding.beam_search(lambda r: model(r)[:, -1], prompt, 6, beams, eos)
             assert row[: len(best)].tolist() == best.tolist()
             assert set(row[len(best) :].tolist()) <= {eos}
             equal(mine, score)
         if beams == 1:
-            greedy = gpt.generate(model, prompts, 6, temperature=0.0, eos=eos)
+            greedy = generate(model, prompts, 6, temperature=0.0, eos=eos)
             assert torch.equal(rows, greedy)
 
     def test_samples_have_the_models_frequencies(self):
         model, prompt = small(), torch.tensor([[3, 1]]).expand(4000, -1)
-        rows = gpt.generate(model, prompt, 1, generator=torch.Generator().manual_seed(0))
+        rows = generate(model, prompt, 1, generator=torch.Generator().manual_seed(0))
         seen = torch.bincount(rows[:, -1], minlength=11) / 4000
         assert (seen - model(prompt[:1])[0, -1].softmax(-1)).abs().max() < 0.03
 
@@ -266,7 +267,7 @@ class TestShipped:
     def test_the_translators_teacher_is_as_good_as_it_says(self):
         model, facts = load_teacher("translators_gpt"), teacher_info("translators_gpt")
         prompts = translators.prompts(300, torch.Generator().manual_seed(10_000))
-        rows, _ = gpt.beam_search(model, prompts, 7, 5, translators.EOS)
+        rows, _ = beam_search_batch(model, prompts, 7, 5, translators.EOS)
         assert translators.faithful(rows).any(1).float().mean() >= facts["faithful"] - 0.01
         assert model.facts() == facts["config"]
 
@@ -302,7 +303,7 @@ class TestShipped:
         (lambda z, v, y, m: text.austen(n=10**8), "n must lie in"),
         (lambda z, v, y, m: gpt.GPTConfig(width=10, heads=4), "multiple of 2 x heads"),
         (lambda z, v, y, m: small()(torch.zeros(1, 41, dtype=torch.long)), "got 41"),
-        (lambda z, v, y, m: gpt.generate(small(), y, 1, temperature=-1), "not be negative"),
+        (lambda z, v, y, m: generate(small(), y, 1, temperature=-1), "not be negative"),
         (lambda z, v, y, m: translators.faithful(y), "rows must have shape"),
         (lambda z, v, y, m: losses.sequence_level_kd(small(), y, y[:1], 0), "prompts and outputs"),
     ],

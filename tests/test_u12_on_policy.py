@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlib import evidence, on_policy
-from kdlib import sequence_losses as losses
-from kdlib.gpt import GPT, GPTConfig
-from kdlib.models import seeded
+from kdlib import evidence
+from kdlib.losses import sequences as losses
+from kdlib.models import GPT, GPTConfig, seeded
+from kdlib.training import on_policy
 from tests import oracles
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib import evidence
-from kdlib import reasoning as game
+from kdlib.data import shell_game as game
 from kdlib.evaluation import pass_at_k
-from kdlib.teachers import load_teacher, teacher_info
+from kdlib.losses import traces
+from kdlib.models import load_teacher, teacher_info
+from kdlib.training import rejection_sample
 from tests import oracles
 
 
@@ -124,7 +126,7 @@ class TestLosses:
         terms = [
             -log_q[b, t - 1, ids[b, t]] for b in range(3) for t in range(prompts[b], lengths[b])
         ]
-        found = game.sft_loss(logits, ids, prompts, lengths)
+        found = traces.sft_loss(logits, ids, prompts, lengths)
         np.testing.assert_allclose(found.item(), np.mean(terms), rtol=1e-12)
 
     def test_sft_loss_is_what_trl_trains_with(self, seed):
@@ -141,7 +143,7 @@ class TestLosses:
         )
         assert (made["input_ids"] == ids).all()
         theirs = loss_utils.ForCausalLMLoss(logits.float(), made["labels"], 7)
-        ours = game.sft_loss(logits.float(), ids, prompts, lengths)
+        ours = traces.sft_loss(logits.float(), ids, prompts, lengths)
         assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
 
     def test_step_by_step_loss_is_the_equation(self, seed):
@@ -157,18 +159,18 @@ class TestLosses:
             ]
             parts.append(np.mean(kept))
             arguments += [z, y]
-        found = game.step_by_step_loss(*arguments, 0.3)
+        found = traces.step_by_step_loss(*arguments, 0.3)
         np.testing.assert_allclose(found.item(), parts[0] + 0.3 * parts[1], rtol=1e-12)
 
 
 def test_losses_refuse_bad_input():
     logits, ids, _, lengths = batch()
     with pytest.raises(ValueError, match="at least one token"):
-        game.sft_loss(logits, ids, lengths, lengths)
+        traces.sft_loss(logits, ids, lengths, lengths)
     with pytest.raises(ValueError, match="weight"):
-        game.step_by_step_loss(logits, ids, logits, ids, -1.0)
+        traces.step_by_step_loss(logits, ids, logits, ids, -1.0)
     with pytest.raises(ValueError, match="at least one token"):
-        game.step_by_step_loss(logits, torch.full_like(ids, -100), logits, ids)
+        traces.step_by_step_loss(logits, torch.full_like(ids, -100), logits, ids)
 
 
 class TestPassAtK:
@@ -218,7 +220,7 @@ class TestPassAtK:
 )
 def test_rejection_sampling_keeps_its_promises(traces, keep):
     answers = [1 + i % 2 for i in range(len(traces))]
-    kept = game.rejection_sample(traces, answers, game.verify, keep)
+    kept = rejection_sample(traces, answers, game.verify, keep)
     assert len(set(kept)) == len(kept)
     assert [i for i, _ in kept] == sorted(i for i, _ in kept)
     for i, row in enumerate(traces):
@@ -228,9 +230,9 @@ def test_rejection_sampling_keeps_its_promises(traces, keep):
 
 def test_rejection_sampling_refuses():
     with pytest.raises(ValueError, match="differ in length"):
-        game.rejection_sample([["#1"]], [], game.verify, 1)
+        rejection_sample([["#1"]], [], game.verify, 1)
     with pytest.raises(ValueError, match="keep"):
-        game.rejection_sample([["#1"]], [1], game.verify, 0)
+        rejection_sample([["#1"]], [1], game.verify, 0)
 
 
 class TestEvidence:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib import evidence
-from kdlib import sequence_losses as losses
-from kdlib.pruning import block_influence, keep_layers
+from kdlib.losses import sequences as losses
+from kdlib.models import block_influence, keep_layers
 from tests import oracles
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlib.divergences import total_variation
-from kdlib.speculative import accept_draft, acceptance, generate, speedup
+from kdlib.decoding import accept_draft, acceptance, generate, speedup
+from kdlib.losses import total_variation
 from tests import oracles
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from kdlib.checks.exercise import Arguments, Exercise, Probe
 from kdlib.checks.guard import Forbid, ForbiddenCall, TookTooLong, quiet_and_repeatable, time_limit
 from kdlib.checks.record import Observation, as_tensor, plain, same
-from kdlib.checks.seal import SealedError, sealed
+from kdlib.seal import SealedError, sealed
 
 _LIBRARIES = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parents[1]))
 

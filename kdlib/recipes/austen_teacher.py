@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from kdlib.assets import FOLDER, register
+from kdlib.data.text import austen, windows
 from kdlib.evaluation import text_bits_per_byte
-from kdlib.gpt import GPT, GPTConfig
-from kdlib.models import seeded
-from kdlib.text import austen, windows
+from kdlib.models import GPT, GPTConfig, seeded
 
 
 def main() -> None:

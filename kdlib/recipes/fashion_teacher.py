@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from kdlib.assets import FOLDER, register
-from kdlib.data import MEAN, STD
+from kdlib.data.images import MEAN, STD
 from kdlib.models import FashionTeacher, seeded
 from kdlib.recipes.fashion_data import DEBIAN, originals
 

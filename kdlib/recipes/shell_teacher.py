@@ -1,4 +1,4 @@
-"""A teacher that errs: a small GPT on `kdlib.reasoning`, stopped half-way.
+"""A teacher that errs: a small GPT on `kdlib.data.shell_game`, stopped half-way.
 
 It learns from worked steps and is stopped as soon as half of the traces that it samples at T = 1
 end with the right answer. That is the point of it: its traces are worth filtering.
@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdlib import reasoning as game
 from kdlib.assets import FOLDER, register
-from kdlib.gpt import GPT, GPTConfig
-from kdlib.models import seeded
+from kdlib.data import shell_game as game
+from kdlib.losses import sft_loss
+from kdlib.models import GPT, GPTConfig, seeded
 from kdlib.training import fit_tokens
 
 CONFIG = GPTConfig(vocabulary=game.VOCABULARY, width=32, layers=2, heads=4, context=32)
@@ -29,7 +29,7 @@ def completion_loss(model: torch.nn.Module, rows: Tensor, prompt: int = PROMPT) 
     """Negative log-likelihood of what follows the prompt, up to the first EOS."""
     lengths = (rows != game.EOS).sum(1) + 1
     starts = torch.full_like(lengths, prompt)
-    return game.sft_loss(model(rows), rows, starts, lengths.clamp(max=rows.shape[1]))
+    return sft_loss(model(rows), rows, starts, lengths.clamp(max=rows.shape[1]))
 
 
 def train_until(level: float, seed: int, every: int = 5, most: int = 600) -> tuple[GPT, int]:
@@ -77,7 +77,7 @@ def main() -> None:
         "accuracy_sampled": round(game.exact_answer(model, 2000, 1.0), 4),
         "config": model.facts(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "trained_on": "kdlib.reasoning, endless problems with worked steps",
+        "trained_on": "kdlib.data.shell_game, endless problems with worked steps",
         "steps": steps,
         "batch_size": 64,
         "seed": args.seed,
@@ -90,7 +90,7 @@ def main() -> None:
     register(
         name,
         licence="MIT",
-        source="trained by this project on kdlib.reasoning",
+        source="trained by this project on kdlib.data.shell_game",
         recipe=f"python -m kdlib.recipes.shell_teacher {how}",
         accuracy=facts["accuracy"],
     )

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from kdlib import smollm2
 from kdlib.assets import FOLDER, register
+from kdlib.models import smollm2
 
 WHO = (
     "a fox",

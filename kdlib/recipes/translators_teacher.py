@@ -1,4 +1,4 @@
-"""Train the teacher `translators_gpt` on sentences of `kdlib.translators` (half a minute)."""
+"""Train the teacher `translators_gpt` on sentences of `kdlib.data.translators` (half a minute)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from kdlib import translators as task
 from kdlib.assets import FOLDER, register
-from kdlib.gpt import GPT, GPTConfig, beam_search, generate
-from kdlib.models import seeded
-from kdlib.sequence_losses import sequence_nll, shift_and_mask
+from kdlib.data import translators as task
+from kdlib.decoding import beam_search_batch as beam_search
+from kdlib.decoding import generate
+from kdlib.losses import sequence_nll, shift_and_mask
+from kdlib.models import GPT, GPTConfig, seeded
 from kdlib.training import fit_tokens
 
 
@@ -37,7 +38,7 @@ def main() -> None:
         "faithful_greedy": round(task.faithful(greedy).any(1).float().mean().item(), 4),
         "config": model.facts(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "trained_on": "kdlib.translators, endless sentences",
+        "trained_on": "kdlib.data.translators, endless sentences",
         "steps": args.steps,
         "batch_size": 128,
         "seed": args.seed,
@@ -50,7 +51,7 @@ def main() -> None:
     register(
         name,
         licence="MIT",
-        source="trained by this project on kdlib.translators",
+        source="trained by this project on kdlib.data.translators",
         recipe=f"python -m kdlib.recipes.translators_teacher {how}",
         faithful=facts["faithful"],
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from kdlib.divergences import kl_divergence
+from kdlib.losses import kl_divergence
 
 
 def _share(share):

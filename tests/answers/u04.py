@@ -10,8 +10,7 @@ from scipy import stats
 from torch import nn
 from torch.optim import AdamW
 
-from kdlib.divergences import kl_divergence
-from kdlib.losses import kd_loss
+from kdlib.losses import kd_loss, kl_divergence
 from kdlib.museum import batches
 
 

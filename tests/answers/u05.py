@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from kdlib import logits
+from kdlib.losses import structure as logits
 
 
 def _mask(logits, targets):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlib.features import capture_features, hint_loss
+from kdlib.losses import capture_features, hint_loss
 
 
 @contextmanager

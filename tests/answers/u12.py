@@ -5,8 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from kdlib.divergences import kl_divergence
-from kdlib.gpt import generate
+from kdlib.decoding import generate
+from kdlib.losses import kl_divergence
 
 
 def _between(value, name, open_end=False):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from kdlib.sequence_losses import sequence_nll
+from kdlib.losses import sequence_nll
 
 
 def _some(mask):

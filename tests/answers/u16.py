@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlib.divergences import total_variation
+from kdlib.losses import total_variation
 
 
 def _states(hidden, mask):

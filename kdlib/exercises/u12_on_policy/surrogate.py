@@ -1,0 +1,288 @@
+"""12.reverse_kl_surrogate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdlib.checks.criteria import law, matches, tidy
+from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
+from kdlib.checks.probes import draw
+from kdlib.losses import mask_until_eos
+from kdlib.training import all_sequences, on_policy, table_logits, token_log_probs
+
+
+def written(lengths: tuple[int, ...] = (4, 2, 3), T: int = 4, padding: float | None = None):
+    """Build log-probabilities of tokens that somebody wrote, and a mask."""
+
+    def make(g: torch.Generator) -> Arguments:
+        mask = torch.arange(T) < torch.tensor(lengths)[:, None]
+        student, teacher = (-draw(g, len(lengths), T, scale=1.0).abs() - 0.1 for _ in range(2))
+        if padding is not None:
+            teacher = teacher.masked_fill(~mask, padding)
+        return {"student_log_probs": student, "teacher_log_probs": teacher, "mask": mask}
+
+    return make
+
+
+def _language(V: int, T: int):
+    """Build two tables: a student and a teacher over V tokens, the last of which ends a row."""
+
+    def make(g: torch.Generator) -> Arguments:
+        prefixes = sum(V**t for t in range(T))
+        tables = {name: draw(g, prefixes, V, scale=1.0) for name in ("student", "teacher")}
+        return {**tables, "length": T}
+
+    return make
+
+
+def _gradient(loss: object, at: Tensor) -> Tensor | None:
+    """Differentiate; zeros where nothing hangs on `at`, None where nothing was returned."""
+    if loss is None:
+        return None
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        return torch.zeros_like(at)
+    return torch.autograd.grad(loss, at)[0]
+
+
+def _by_enumeration(answer, a: Arguments) -> Tensor | None:
+    """Give the mean of the gradient over every row that the student can write."""
+    table = a["student"].clone().requires_grad_(True)
+    V = table.shape[1]
+    rows = all_sequences(V, a["length"], V - 1)
+    mask = mask_until_eos(rows, V - 1)
+    log_q = token_log_probs(table_logits(table, rows), rows)
+    log_p = token_log_probs(table_logits(a["teacher"], rows), rows)
+    weights = (log_q * mask).sum(1).exp().detach()
+    total = sum(
+        w * answer(log_q[i : i + 1], log_p[i : i + 1], mask[i : i + 1])
+        for i, w in enumerate(weights)
+    )
+    return _gradient(total, table)
+
+
+def _doubled(answer, a: Arguments) -> Tensor | None:
+    """Give the gradient of one row, and of a batch that holds it twice: `(2, T)`."""
+    found = []
+    for copies in (1, 2):
+        log_q = a["student_log_probs"][:1].clone().requires_grad_(True)
+        rest = (a[k][:1].repeat(copies, 1) for k in ("teacher_log_probs", "mask"))
+        found.append(_gradient(answer(log_q.repeat(copies, 1), *rest), log_q))
+    return None if found[0] is None else torch.cat(found)
+
+
+def pull(answer, a: Arguments) -> Tensor | None:
+    """Give the gradient that arrives at the student's log-probabilities."""
+    log_q = a["student_log_probs"].requires_grad_(True)
+    return _gradient(answer(log_q, a["teacher_log_probs"], a["mask"]), log_q)
+
+
+def at_the_teacher(answer, a: Arguments) -> Tensor | None:
+    """Give the gradient that arrives at the teacher's log-probabilities."""
+    log_p = a["teacher_log_probs"].requires_grad_(True)
+    loss = answer(a["student_log_probs"].clone().requires_grad_(True), log_p, a["mask"])
+    if loss is None:
+        return None
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        return torch.zeros_like(log_p)
+    found = torch.autograd.grad(loss, log_p, allow_unused=True)[0]
+    return torch.zeros_like(log_p) if found is None else found
+
+
+def in_the_padding(answer, a: Arguments) -> Tensor | None:
+    """Count entries of the gradient that are no number, and those in the padding that are not 0."""
+    gradient = pull(answer, a)
+    if gradient is None:
+        return None
+    bad = ~gradient.isfinite()
+    there = (gradient != 0) & ~a["mask"] & ~bad
+    return torch.stack([bad.sum(), there.sum()]).double()
+
+
+def teacher_constant(evidence: Evidence) -> str | None:
+    """Say so when a gradient arrives at the teacher."""
+    if bool((evidence.value("teacher") == 0).all()):
+        return None
+    return (
+        "A gradient arrives at teacher_log_probs. What the teacher thinks of a token is a constant."
+    )
+
+
+def padding_silent(evidence: Evidence) -> str | None:
+    """Say so when the padding reaches the gradient."""
+    bad, there = evidence.value("padding").tolist()
+    if bad:
+        return (
+            "With a teacher's log-probability of minus infinity in the padding, your gradient is "
+            f"NaN or infinite in {bad:.0f} entries. Zero times infinity is not zero."
+        )
+    if there:
+        return f"A gradient arrives at {there:.0f} tokens that the mask leaves out."
+    return None
+
+
+def _mean_over_rows(evidence: Evidence) -> str | None:
+    once, twice = evidence.value("doubled")
+    if bool((once == 0).all()):
+        return "No gradient arrives at the student's log-probabilities."
+    if torch.allclose(once, twice, rtol=1e-6):
+        return None
+    return (
+        f"A batch that holds the same row twice has {(twice.norm() / once.norm()).item():.3g} "
+        "times the gradient of the row alone. A mean over rows would leave it as it is."
+    )
+
+
+def _surrogate(
+    reward="to go", sign=1.0, detach=True, swap=False, rows="mean", masked=True, multiply=False
+):
+    """Assemble a surrogate with one thing wrong."""
+
+    def wrong(student_log_probs, teacher_log_probs, mask):
+        log_q, log_p = student_log_probs, teacher_log_probs.detach()
+        if masked and not multiply:
+            log_q, log_p = log_q.masked_fill(~mask, 0.0), log_p.masked_fill(~mask, 0.0)
+        cost = log_q - log_p
+        if multiply:
+            cost = cost * mask
+        cost = cost.detach() if detach else cost
+        if reward == "to go":
+            cost = cost.flip(1).cumsum(1).flip(1)
+        elif reward == "so far":
+            cost = cost.cumsum(1)
+        elif reward == "next":
+            cost = cost.flip(1).cumsum(1).flip(1) - cost
+        elif reward == "estimate":
+            per_row = (log_q - log_p).sum(1)
+            return per_row.mean()
+        log_q = -log_q if swap else log_q
+        total = sign * (cost * (log_q * mask if multiply else log_q)).sum(1)
+        if rows == "sum":
+            return total.sum()
+        if rows == "tokens":
+            return (total / mask.sum(1)).mean()
+        return total.mean()
+
+    return wrong
+
+
+def _nothing(student_log_probs, teacher_log_probs, mask):
+    return (student_log_probs - teacher_log_probs)[mask].detach().sum() / len(mask)
+
+
+def _teacher_too(student_log_probs, teacher_log_probs, mask):
+    log_q, log_p = (x.masked_fill(~mask, 0.0) for x in (student_log_probs, teacher_log_probs))
+    cost = (log_q.detach() - log_p).flip(1).cumsum(1).flip(1)
+    return (cost * log_q).sum(1).mean()
+
+
+REVERSE_KL_SURROGATE = Exercise(
+    id="12.reverse_kl_surrogate",
+    title="The gradient of the sequence-level reverse KL",
+    reference=on_policy.reverse_kl_surrogate,
+    probes=(
+        Probe(
+            "enumeration",
+            "all 15 rows that a student of 3 tokens can write, each with its probability",
+            _language(3, 3),
+            run=_by_enumeration,
+        ),
+        Probe(
+            "longer",
+            "all 31 rows of up to 4 tokens of a student that knows 3",
+            _language(3, 4),
+            run=_by_enumeration,
+        ),
+        Probe("teacher", "3 rows of 4, 2 and 3 tokens", written(), run=at_the_teacher),
+        Probe(
+            "padding",
+            "a teacher's log-probability of minus infinity in the padding",
+            written(padding=float("-inf")),
+            run=in_the_padding,
+        ),
+        Probe("doubled", "one row, alone and twice", written(), run=_doubled),
+    ),
+    criteria=(
+        matches("the gradient, by enumeration", 2.0, "enumeration", "longer"),
+        law("a mean over rows", 0.5, ("doubled",), _mean_over_rows),
+        law("padding reaches no gradient", 0.5, ("padding",), padding_silent),
+        law("the teacher is a constant", 0.5, ("teacher",), teacher_constant),
+        tidy(0.5),
+    ),
+    mistakes=(
+        Mistake(
+            "the estimate itself differentiated",
+            _surrogate("estimate"),
+            "You differentiate the estimate log q - log p of the KL. Its *value* is right on "
+            "average, but you ignored that q also decides which rows are written, and the "
+            "gradient that is left has mean zero: only noise.",
+            "code that Tang and Munos looked at, arXiv 2506.09477",
+        ),
+        Mistake(
+            "the return not a constant",
+            _surrogate(detach=False),
+            "The gradient also runs through the return. In the score-function estimator the "
+            "return is a number that multiplies the gradient of log q.",
+        ),
+        Mistake(
+            "no look ahead",
+            _surrogate("now"),
+            "Each token pays for itself alone. That is the per-token loss of section 12.6: "
+            "its gradient forgets that a token decides what the later ones will cost.",
+            "code that Tang and Munos looked at, arXiv 2506.09477: a partial gradient",
+        ),
+        Mistake(
+            "the past instead of the future",
+            _surrogate("so far"),
+            "Your sum runs over the tokens before t. What has been written cannot be blamed on "
+            "the token that comes after it.",
+        ),
+        Mistake(
+            "its own token left out",
+            _surrogate("next"),
+            "Your sum begins after t. The token's own cost belongs to it.",
+        ),
+        Mistake(
+            "sign turned round",
+            _surrogate(sign=-1.0),
+            "Descending along your gradient raises the KL. Costs or rewards: which of the two do "
+            "you multiply by log q, and which way does the optimiser go?",
+        ),
+        Mistake(
+            "summed over rows",
+            _surrogate(rows="sum"),
+            "Your loss is a sum over rows, so the gradient grows with the batch.",
+        ),
+        Mistake(
+            "divided by each row's length",
+            _surrogate(rows="tokens"),
+            "You average over the tokens of a row. Long rows then count less than the student "
+            "writes them, and the gradient is no longer that of the KL. (MiniLLM normalises "
+            "lengths on purpose, and says so.)",
+        ),
+        Mistake(
+            "masked by multiplication",
+            _surrogate(multiply=True),
+            "You multiply by the mask, and in the padding the teacher's log-probability is minus "
+            "infinity: zero times infinity is NaN.",
+            "huggingface/trl #5594",
+        ),
+        Mistake(
+            "padding counted",
+            _surrogate(masked=False),
+            "What stands after the end of a row takes part in your sum.",
+        ),
+        Mistake(
+            "nothing left to differentiate",
+            _nothing,
+            "No gradient arrives at the student's log-probabilities: everything is detached.",
+        ),
+        Mistake(
+            "gradient into the teacher",
+            _teacher_too,
+            "The gradient also reaches the teacher's log-probabilities through the return.",
+        ),
+    ),
+    minutes=15,
+    difficulty=3,
+)
