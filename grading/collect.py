@@ -55,9 +55,13 @@ class Attempts:
         """Give the notes of the attempts."""
         return [json.loads(path.read_text("utf-8")) for path in sorted(self.folder.glob("*.json"))]
 
+    def files(self) -> list[Path]:
+        """Say where the files themselves lie."""
+        return [self._original(note["hash"]) for note in self.all()]
+
     def contents(self) -> list[bytes]:
         """Give the files themselves."""
-        return [self._original(note["hash"]).read_bytes() for note in self.all()]
+        return [path.read_bytes() for path in self.files()]
 
     def add(self, content: bytes, label: str, words: str, when: str) -> tuple[int, bool]:
         """Add an attempt; give its number and whether it is a new one."""

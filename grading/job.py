@@ -14,6 +14,7 @@ from grading.outcome import Job, Outcome
 from grading.reading import Refused
 from grading.relevance import relevant
 from grading.replay import Check, Replay, Run, Step
+from grading.store import digest
 from grading.suspect import suspicions
 from grading.template import Template
 from kdlib.checks import catalogue
@@ -22,7 +23,7 @@ from kdlib.checks import catalogue
 def grade(job: Job, server: ForkServer) -> Outcome:
     """Grade one submission; whatever goes wrong becomes an outcome, too."""
     start = time.monotonic()
-    outcome = Outcome(job.unit, job.student, job.key, "graded")
+    outcome = Outcome(job.unit, job.student, job.key, "graded", file=digest(job.content))
     try:
         if job.refused:
             raise Refused(job.refused)

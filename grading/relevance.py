@@ -1,8 +1,8 @@
 """Which released cells no answer depends on, as far as that can be read off the names.
 
 A student's own cells are always run, and so is what they use. A cell of the release is left out
-when it binds no name that a cell which is run uses, touches no object that one uses, and changes
-nothing for the whole process. Where names cannot be read off (`globals()`, `exec`, `import *`, a
+when it binds no name that is used later, in a cell that is run, touches no object that is used
+there, and changes nothing for the whole process. Where names cannot be read off (`globals()`, `exec`, `import *`, a
 cell that is no Python), everything is run.
 """
 
@@ -18,12 +18,10 @@ from dataclasses import dataclass, field
 from grading.program import magic, python_of, root
 
 DYNAMIC = frozenset(
-    ("exec", "eval", "compile", "globals", "locals", "vars", "__import__", "setattr", "delattr")
-    + ("gc", "inspect", "importlib", "builtins", "__builtins__", "runpy", "__main__")
+    "exec eval compile globals locals vars setattr delattr __import__ __builtins__ __main__ "
+    "asyncio builtins concurrent gc importlib inspect multiprocessing runpy threading".split()
 )
-PLAIN_MAGICS = frozenset(
-    ("time", "timeit", "capture", "prun", "matplotlib", "config", "pip", "conda", "precision")
-)
+PLAIN_MAGICS = frozenset("time timeit capture prun matplotlib config pip conda precision".split())
 FORGETFUL = frozenset({"contextmanager", "dataclass", "inference_mode", "no_grad", "wraps"})
 ON_THE_PROCESS = re.compile(
     r"(?:set|use|enable|disable|register|filter)_|"
@@ -70,16 +68,15 @@ def relevant(cells: Sequence[tuple[str, bool]]) -> list[bool]:
     ]
     plain = _plain(names)
     while True:
-        used = (n.used for n, keep in zip(names, kept, strict=True) if keep)
-        needed = _with_what_they_use(set().union(*used), names)
-        objects = needed - plain
-        more = [
-            keep or bool(n.bound & needed) or bool(_with_what_they_use(n.used, names) & objects)
-            for n, keep in zip(names, kept, strict=True)
-        ]
-        if more == kept:
+        before, needed = list(kept), set()  # needed by what is run later
+        for place in reversed(range(len(cells))):
+            cell = names[place]
+            touched = _with_what_they_use(cell.used, names)
+            kept[place] |= bool(cell.bound & needed or touched & (needed - plain))
+            if kept[place]:
+                needed |= touched
+        if kept == before:
             return kept
-        kept = more
 
 
 def _plain(names: list[Names]) -> set[str]:
