@@ -93,20 +93,19 @@ def _judge(outcome: Outcome, normalised: Normalised, steps: list[Step], run: Run
         stopped = "the process had to be started again"
         outcome.eye.append(f"{stopped} {run.lives - 1} time{'s' if run.lives > 2 else ''}")
     outcome.repairs = normalised.repairs
-    outcome.eye += suspicions(_own_code(normalised))
+    cells = (slot.cell for slot in normalised.slots.values())
+    given = [cell.source for cell in cells if cell.cell_type == "code"]
+    outcome.eye += suspicions(_own_code(normalised), given)
     outcome.lives, outcome.peak = run.lives, run.peak
 
 
 def _own_code(normalised: Normalised) -> dict[str, str]:
-    """The student's code by the question, without lines that the release has, too."""
-    lines = {
-        line.strip() for slot in normalised.slots.values() for line in slot.cell.source.splitlines()
-    }
+    """The student's code, by the question."""
     found: dict[str, str] = {}
     for cell in normalised.notebook.cells:
         if cell.cell_type == "code" and cell.id not in normalised.released:
             slot = normalised.slots.get(cell.id)
             where = slot.question if slot and slot.question else "another cell"
-            own = [line for line in cell.source.splitlines() if line.strip() not in lines]
-            found[where] = found.get(where, "") + "\n".join(own) + "\n"
+            found.setdefault(where, "")
+            found[where] += cell.source + "\n"
     return found
