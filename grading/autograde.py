@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -133,12 +132,10 @@ def _light(outcome: Outcome | None) -> Outcome | None:
 
 def _compare(outcome: Outcome, before: Outcome | None) -> None:
     """Warn of a file that earns less than the one that stood before it."""
-    if before and before.status == "graded" and before.file not in ("", outcome.file):
-        if outcome.points < before.points:
-            outcome.eye.append(
-                f"the file graded before this one earned {before.points:g} points, "
-                f"this one {outcome.points:g}"
-            )
+    known = before and before.status == "graded" and before.file not in ("", outcome.file)
+    if before and known and outcome.points < before.points:
+        words = f"{before.points:g} points, this one {outcome.points:g}"
+        outcome.eye.append(f"the file graded before this one earned {words}")
 
 
 def _best(outcomes: list[Outcome]) -> Outcome:

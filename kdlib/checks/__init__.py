@@ -93,6 +93,7 @@ def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     """Observe an answer and judge it; nothing is shown, raised or written down."""
     from kdlib.checks.judge import judge
     from kdlib.checks.observe import observe
+    from kdlib.checks.shadow import explained, shadowed
     from kdlib.checks.verdict import Result, Verdict, execution
 
     if callable(answer):
@@ -100,7 +101,7 @@ def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
         aside = io.StringIO() if execution() == "validate" else sys.stderr
         with contextlib.redirect_stderr(aside):
             record = observe(exercise, answer, seed)
-        return judge(exercise, record, seed)
+        return explained(judge(exercise, record, seed), shadowed(answer))
     results = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
     note = (
         f"The second argument is a {type(answer).__name__}. Pass the function itself, "
