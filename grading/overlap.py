@@ -201,9 +201,8 @@ def _candidates(kinds: list[Shape]) -> set[tuple[int, int]]:
     for n, kind in enumerate(kinds):
         for run in kind.runs:
             places[run].append(n)
-    return {
-        pair for found in places.values() if len(found) <= OFTEN for pair in combinations(found, 2)
-    }
+    telling = (found for found in places.values() if len(found) <= OFTEN)
+    return {pair for found in telling for pair in combinations(found, 2)}
 
 
 @functools.cache

@@ -2,8 +2,8 @@
 
 A student's own cells are always run, and so is what they use. A cell of the release is left out
 when it binds no name that is used later, in a cell that is run, touches no object that is used
-there, and changes nothing for the whole process. Where names cannot be read off (`globals()`, `exec`, `import *`, a
-cell that is no Python), everything is run.
+there, and changes nothing for the whole process. Where names cannot be read off (`globals()`,
+`exec`, `import *`, a cell that is no Python), everything is run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ from dataclasses import dataclass, field
 from grading.program import magic, python_of, root
 
 DYNAMIC = frozenset(
-    "exec eval compile globals locals vars setattr delattr __import__ __builtins__ __main__ "
-    "asyncio builtins concurrent gc importlib inspect multiprocessing runpy threading".split()
+    (
+        *("exec", "eval", "compile", "globals", "locals", "vars", "setattr", "delattr"),
+        *("__import__", "__builtins__", "__main__", "builtins", "gc", "importlib", "inspect"),
+        *("asyncio", "concurrent", "multiprocessing", "runpy", "threading"),
+    )
 )
-PLAIN_MAGICS = frozenset("time timeit capture prun matplotlib config pip conda precision".split())
+PLAIN_MAGICS = frozenset(
+    ("time", "timeit", "capture", "prun", "matplotlib", "config", "pip", "conda", "precision")
+)
 FORGETFUL = frozenset({"contextmanager", "dataclass", "inference_mode", "no_grad", "wraps"})
 ON_THE_PROCESS = re.compile(
     r"(?:set|use|enable|disable|register|filter)_|"

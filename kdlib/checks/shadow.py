@@ -15,7 +15,7 @@ from kdlib.checks.verdict import Diagnosis, Verdict
 def shadowed(answer: Callable) -> list[str]:
     """Name the built-ins that the answer's code reads and that its module has replaced.
 
-    `from torch import *` does that to `sum`, `range`, `abs`, `all`, `any`, `max`, `min` and `round`.
+    `from torch import *` does that to `sum`, `range`, `abs`, `all`, `any`, `max` and `min`.
     """
     found = set()
     for function in _functions(answer):
@@ -31,16 +31,13 @@ def explained(verdict: Verdict, names: Sequence[str]) -> Verdict:
     if verdict.passed or not verdict.started or not names:
         return verdict
     listed = ", ".join(f"`{name}`" for name in names)
-    one = len(names) == 1
     says = (
-        f"Your answer calls {listed}, and in this notebook {'that is' if one else 'those are'} no "
-        f"longer Python's own: a cell such as `from torch import *`, or an assignment, has replaced "
-        f"{'it' if one else 'them'}. Import the names that you need one by one, restart the kernel "
-        "and run the notebook again."
+        f"Your answer calls {listed}, which in this notebook is no longer Python's own: a cell such "
+        "as `from torch import *`, or an assignment, has replaced it. Import the names that you "
+        "need one by one, restart the kernel and run the notebook again."
     )
-    taken = Diagnosis(
-        f"a name of Python's own is taken ({', '.join(names)})", says, "", whole=False
-    )
+    name = f"a name of Python's own is taken ({', '.join(names)})"
+    taken = Diagnosis(name, says, "", whole=False)
     return replace(verdict, diagnoses=(taken, *verdict.diagnoses))
 
 
