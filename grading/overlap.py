@@ -28,6 +28,7 @@ RUN = 12  # tokens
 SHARE = 0.8  # of the shorter one's runs
 OFTEN = 100  # answers: a run that so many have says nothing of two of them
 LEAST = 40  # tokens that both have
+MANY, LONG = 4, 90  # so many students may have the same answer of fewer than LONG tokens
 DROPPED = ("annotation", "returns", "type_comment", "decorator_list", "ctx", "type_ignores")
 
 
@@ -70,11 +71,16 @@ def shape(source: str, given: Iterable[str] = ()) -> Shape:
         source: an answer; code that it executes from strings counts, too.
         given: code that everybody was given, such as the stub; what it has does not count.
     """
-    found = _shape(tree_of(source))
+    found = _shape_of(source)
     runs = found.runs
     for text in given:
-        runs = runs - shape(text).runs
+        runs = runs - _shape_of(text).runs
     return Shape(found.tokens, runs)
+
+
+@functools.lru_cache(maxsize=512)
+def _shape_of(source: str) -> Shape:
+    return _shape(tree_of(source))
 
 
 def _shape(tree: ast.AST | None) -> Shape:
@@ -166,8 +172,13 @@ class Text:
         return (self.owner, self.where) < (other.owner, other.where)
 
 
-def groups(texts: Iterable[Text]) -> list[list[Text]]:
-    """Find the code that was not written independently: lists of two or more, the longest first."""
+def groups(texts: Iterable[Text], class_size: int) -> list[list[Text]]:
+    """Find the code that was not written independently: lists of two or more, the longest first.
+
+    Args:
+        texts: of all students, and what is published.
+        class_size: how many students there are; short code that a tenth of them has says nothing.
+    """
     same: dict[frozenset, list[Text]] = defaultdict(list)
     for text in texts:
         if text.shape.runs.total() + RUN - 1 >= LEAST:
@@ -186,13 +197,17 @@ def groups(texts: Iterable[Text]) -> list[list[Text]]:
     found: dict[int, list[Text]] = defaultdict(list)
     for n, alike in enumerate(same.values()):
         found[top(n)] += alike
-    people = [sorted(g) for g in found.values() if _by_two(g)]
-    return sorted(people, key=lambda g: -max(text.shape.tokens for text in g))
+    alike = [sorted(group) for group in found.values() if _is_telling(group, class_size)]
+    return sorted(alike, key=lambda group: -max(text.shape.tokens for text in group))
 
 
-def _by_two(group: list[Text]) -> bool:
+def _is_telling(group: list[Text], class_size: int) -> bool:
+    """Say whether a group is worth a look: two writers, and not what many write, being short."""
     owners = {text.owner for text in group}
-    return len(owners) > 1
+    students = owners - {""}
+    common = len(students) >= max(MANY, class_size / 10)
+    short = max(text.shape.tokens for text in group) < LONG
+    return len(owners) > 1 and bool(students) and not (common and short)
 
 
 def _candidates(kinds: list[Shape]) -> set[tuple[int, int]]:

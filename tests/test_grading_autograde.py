@@ -258,5 +258,5 @@ def test_no_sandbox_grades_and_its_help_says_what_it_means(
 
 def test_an_unknown_unit_is_named(course: Course, capsys: pytest.CaptureFixture) -> None:
     line = ["--course", str(course.root), "autograde", "77_nothing", "--no-sandbox"]
-    assert command.main(line) == 2
+    assert command.main(line) == 1
     assert "generate_assignment 77_nothing" in capsys.readouterr().err

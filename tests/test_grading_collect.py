@@ -228,7 +228,10 @@ def test_export_for_a_spreadsheet_canvas_and_moodle(root: Path) -> None:
     def rows(form: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(export(root, form, []))))
 
-    assert rows("csv")[1:] == [["'=bob", UNIT, "1", "4", "no"], ["ada", UNIT, "3.5", "4", "no"]]
+    assert rows("csv")[1:] == [
+        ["'=bob", UNIT, "1", "4", "no", ""],
+        ["ada", UNIT, "3.5", "4", "no", ""],
+    ]
     assert rows("moodle") == [["username", UNIT], ["'=bob", "1"], ["ada", "3.5"]]
     canvas = rows("canvas")
     assert canvas[0][:5] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]

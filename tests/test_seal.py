@@ -69,7 +69,7 @@ class Wrapper(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        return torch.ones(2)
+        return Wrapper()
 
 
 class Text(str):

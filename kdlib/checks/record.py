@@ -78,13 +78,10 @@ def plain(value: Any) -> Any:
 
 
 def _bare(value: Tensor) -> Tensor | Opaque:
-    """Copy the numbers of a tensor; `Opaque` where it has none of its own."""
+    """Copy the numbers of a tensor; `Opaque` where what comes back is still not torch's own."""
     base = torch._C.TensorBase
-    try:
-        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
-            copy = base.clone(base.detach(value))
-    except RuntimeError:  # a tensor that is a wrapper around something else
-        return Opaque(type(value).__name__)
+    with torch._C.DisableTorchFunction():
+        copy = base.clone(base.detach(value))
     return copy if type(copy) is Tensor else Opaque(type(value).__name__)
 
 

@@ -32,9 +32,9 @@ def explained(verdict: Verdict, names: Sequence[str]) -> Verdict:
         return verdict
     listed = ", ".join(f"`{name}`" for name in names)
     says = (
-        f"Your answer calls {listed}, which in this notebook is no longer Python's own: a cell such "
-        "as `from torch import *`, or an assignment, has replaced it. Import the names that you "
-        "need one by one, restart the kernel and run the notebook again."
+        f"Your answer calls {listed}, which in this notebook is no longer Python's own: a cell "
+        "such as `from torch import *`, or an assignment, has replaced it. Import the names that "
+        "you need one by one, restart the kernel and run the notebook again."
     )
     name = f"a name of Python's own is taken ({', '.join(names)})"
     taken = Diagnosis(name, says, "", whole=False)
