@@ -125,6 +125,8 @@ def _sign(
         bases = {getattr(base, "attr", getattr(base, "id", "")) for base in node.bases}
         methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
         methods |= {getattr(n.targets[0], "id", "") for n in node.body if isinstance(n, ast.Assign)}
+        for name in sorted(methods):
+            yield from _known(name, f"{node.name}.{name}")
         if methods & METHODS and bases & NUMBERS:
             yield "makes values that are computed later", f"class {node.name}"
 
