@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint release evidence grade-demo bench bench-grading
+.PHONY: help lab test lint mutate release evidence grade-demo bench bench-grading
 
 PYTHON ?= python3
 PORT ?= 8888
@@ -32,6 +32,9 @@ lint: .venv/dev ## check style, units, and that what is committed is what the so
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m course lint
 	@$(BIN)/python -m course build --check
+
+mutate: .venv/dev ## say which small mistakes earn full marks (ARGS="02", ARGS="02.kd_loss"; unchanged exercises cost nothing)
+	@$(BIN)/python -m course mutate --jobs 2 $(ARGS)
 
 release: .venv/dev ## build every unit: executed solution and the students' notebook (ARGS="02_soft_targets" for one)
 	@$(BIN)/python -m course build $(ARGS)

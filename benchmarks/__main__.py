@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 os.environ["KDLIB_PROGRESS"] = "off"
 
@@ -29,31 +31,73 @@ def imports(rounds: int = 9) -> None:
     print(f"import kdlib after torch, in the same process: {1000 * extra:.1f} ms\n")
 
 
-def checks(rounds: int = 5) -> None:
-    """Time `check` for each exercise: on the reference, and on every known mistake."""
-    from kdlib.checks import catalogue, check
+def optimiser_seconds() -> float:
+    """CPU seconds that a fresh process spends on its first optimiser, where torch loads a compiler.
 
-    for exercise in catalogue().values():  # the first check of a process pays for imports
-        check(exercise.id, exercise.reference)
-    print(f"{'check':<34}{'right, ms':>10}{'wrong, ms':>10}   slowest, ms")
-    right, slowest = [], []
+    The first training step of a notebook pays this once, be it in a cell or in a check.
+    """
+    code = (
+        "import time, torch; w = torch.zeros(1, requires_grad=True); t = time.process_time();"
+        "w.sum().backward(); torch.optim.SGD([w]).step(); print(time.process_time() - t)"
+    )
+    return float(subprocess.check_output([sys.executable, "-c", code], text=True))
+
+
+def checks(rounds: int = 3) -> None:
+    """Time `check` for each exercise, in CPU time: a right answer, the stub, each known mistake.
+
+    Cold is a check of a process that knows nothing of the exercise yet; warm, one that comes after
+    others of the same exercise.
+    """
+    import torch
+
+    from kdlib.checks import catalogue, check
+    from kdlib.checks.known import known
+
+    def stub(*args, **kwargs):
+        raise NotImplementedError("your answer goes here")
+
+    def ms(exercise_id: str, answer: Callable) -> float:
+        start = time.process_time()
+        check(exercise_id, answer)
+        return 1000 * (time.process_time() - start)
+
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)]).step()
+    right = {e.id: answers_of(e.id)[0] for e in catalogue().values()}
+    print(f"{'check, ms of CPU: cold / warm':<30}{'right':>14}{'stub':>14}{'wrong':>14}   slowest")
+    every: dict[str, list[float]] = {"cold": [], "warm": []}
     for exercise in catalogue().values():
-        answers = {"right": exercise.reference} | {m.name: m.answer for m in exercise.mistakes}
-        medians = {}
+        answers = {"right": right[exercise.id], "stub": stub}
+        answers |= {m.name: m.answer for m in exercise.mistakes}
+        cold, warm = {}, {}
         for name, answer in answers.items():
-            times = []
-            for _ in range(rounds):
-                start = time.perf_counter()
-                check(exercise.id, answer)
-                times.append(1000 * (time.perf_counter() - start))
-            medians[name] = statistics.median(times)
-        right.append(medians.pop("right"))
-        worst = max(medians, key=medians.__getitem__)
-        slowest.append(max(right[-1], medians[worst]))
-        wrong = statistics.median(medians.values())
-        print(f"{exercise.id:<34}{right[-1]:>10.0f}{wrong:>10.0f}   {medians[worst]:.0f} ({worst})")
-    print(f"\nmedian over the catalogue {statistics.median(right):.0f} ms (right answers)")
-    print(f"slowest of all {max(slowest):.0f} ms")
+            known.cache_clear()
+            cold[name] = ms(exercise.id, answer)
+            warm[name] = statistics.median(ms(exercise.id, answer) for _ in range(rounds))
+        every["cold"] += cold.values()
+        every["warm"] += warm.values()
+        worst = max(cold, key=cold.__getitem__)
+        columns = [f"{cold[name]:>7.0f} /{warm[name]:>4.0f} " for name in ("right", "stub")] + [
+            f"{middle(cold):>7.0f} /{middle(warm):>4.0f} "
+        ]
+        print(f"{exercise.id:<30}{''.join(columns)}  {cold[worst]:>4.0f} ({worst})", flush=True)
+    for name, times in every.items():
+        times = sorted(times)
+        print(
+            f"{name}: median {statistics.median(times):.0f} ms, "
+            f"99 of 100 under {times[int(0.99 * len(times))]:.0f} ms, slowest {times[-1]:.0f} ms"
+        )
+    print(f"the first optimiser of a process, once: {1000 * optimiser_seconds():.0f} ms")
+
+
+def middle(times: dict[str, float]) -> float:
+    """Median over the known mistakes."""
+    return statistics.median(t for name, t in times.items() if name not in ("right", "stub"))
+
+
+def answers_of(exercise_id: str) -> list[Callable]:
+    """Right answers to an exercise, out of the tests."""
+    return importlib.import_module(f"tests.answers.u{exercise_id[:2]}").ANSWERS[exercise_id]
 
 
 if __name__ == "__main__":

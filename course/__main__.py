@@ -1,4 +1,4 @@
-"""Build and check the units: `python -m course build`, `python -m course lint`."""
+"""Build and check the units: `python -m course build`, `... lint`, `... mutate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import nbformat
 
 from course import drawing
 from course.build import execute, without_outputs
-from course.lint import lint
+from course.lint import clause_table, lint
 from course.markers import Project, SourceError, expand, read
 from course.release import differences, guard_work, release, write
 
@@ -105,6 +105,11 @@ def main(
     builds.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     builds.add_argument("--force", action="store_true", help="replace work, keeping a copy of it")
     lints = commands.add_parser("lint", help="say what the units lack")
+    mutates = commands.add_parser("mutate", help="say which small mistakes earn full marks")
+    mutates.add_argument("what", nargs="*", metavar="WHAT", help="02 or 02.kd_loss; all by default")
+    mutates.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    mutates.add_argument("--anew", action="store_true", help="do not read what was found before")
+    lints.add_argument("--clauses", action="store_true", help="print each clause and its criteria")
     commands.add_parser("draw", help="draw docs/architecture.svg from the code's imports")
     for command in (builds, lints):
         command.add_argument("units", nargs="*", metavar="UNIT", help="02 or 02_soft_targets")
@@ -113,6 +118,10 @@ def main(
         (root / drawing.FILE).write_text(drawing.draw(root), encoding="utf-8")
         return
     try:
+        if options.command == "mutate":
+            from course.mutate import mutate
+
+            raise SystemExit(not mutate(options.what, options.jobs, not options.anew))
         paths = sources(root, options.units)
         if not paths:
             print("there is no unit in solutions/ yet")
@@ -122,6 +131,8 @@ def main(
 
             catalogue = load()
         if options.command == "lint":
+            if options.clauses:
+                print("\n".join(line for path in paths for line in clause_table(path)))
             lint_all(root, paths, catalogue)
             if not options.units and drawing.stale(root):
                 raise SourceError(f"{drawing.FILE} is stale: python -m course draw")

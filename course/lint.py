@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from course.markers import ANNOUNCE, MARKERS, Cell, SourceError, hints, read
+from course.markers import ANNOUNCE, MARKERS, Cell, SourceError, contracts, hints, read
 
 MAX_SOLUTION_LINES = 15
 MAX_CELL_LINES = 20
 MACHINE_PATH = re.compile(r"(?<![\w.:/~])(/(home|root|Users|tmp|var|mnt)/\w|[A-Z]:\\\\?Users)")
+UNASKED = "no side effects"  # asked of every exercise, once, in unit 00
 IGNORE = "nbval-ignore-output"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 # marker -> the kind of its cell and what else it may carry
@@ -107,6 +108,38 @@ def _cells(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
                 yield cell.line + offset, "a path of somebody's machine"
 
 
+def _clauses(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
+    """Each bullet of a contract is tested by a criterion, and each criterion is asked for."""
+    for name, clauses in contracts(cells).items():
+        if name not in catalogue or all(clause.criteria is None for clause in clauses):
+            continue
+        known = [criterion.name for criterion in catalogue[name].criteria]
+        named = {c for clause in clauses for c in clause.criteria or ()}
+        for clause in clauses:
+            if clause.criteria is None:
+                yield clause.line, f"{name}: no criterion is named for '{clause.text[:60]}'"
+            for criterion in set(clause.criteria or ()) - {"-", *known}:
+                yield clause.line, f"{name} has no criterion {criterion!r}; it has {known}"
+        for criterion in set(known) - named - {UNASKED}:
+            yield (
+                clauses[0].line if clauses else 1,
+                f"{name}: the criterion {criterion!r} tests what no bullet asks for",
+            )
+
+
+def clause_table(path: Path) -> list[str]:
+    """Give the table of one unit, exercise by exercise: clause -> criteria."""
+    lines = []
+    for name, clauses in contracts(read(path)).items():
+        lines += ["", name]
+        lines += [
+            line
+            for clause in clauses
+            for line in (f"  {clause.text}", f"      -> {'; '.join(clause.criteria or ('',))}")
+        ]
+    return lines
+
+
 def _solution(cell: Cell) -> Problems:
     lines = [line.strip() for line in cell.source.splitlines()]
     if lines.count(BEGIN) != 1 or lines.count(END) != 1 or lines.index(BEGIN) > lines.index(END):
@@ -153,4 +186,4 @@ def _compared(unit: str, cells: list[Cell], catalogue: dict) -> Problems:
         yield ignored[-1].line, f"{len(ignored)} of {len(code)} code cells are tagged {IGNORE}"
 
 
-RULES = (_title, _markers, _exercises, _cells, _written, _announced, _compared)
+RULES = (_title, _markers, _exercises, _cells, _clauses, _written, _announced, _compared)

@@ -17,6 +17,8 @@ MARKERS = ("exercise", "check", "hints", "expect", "written", "rubric")
 KEPT = ("tags",)  # cell metadata that passes through
 ANNOUNCE = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 BULLET = re.compile(r"^[-*] +", re.MULTILINE)
+CONTRACT = re.compile(r"^ *[-*] +.*(?:\n(?! *[-*] |\n).+)*", re.MULTILINE)
+CLAUSE = re.compile(r"\s*\{=\s*([^{}]*?)\s*\}")
 NOTEBOOK_METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -122,6 +124,39 @@ def announcements(cells: list[Cell], catalogue: dict) -> dict[str, str]:
     return said
 
 
+@dataclass(frozen=True)
+class Clause:
+    """One bullet of a contract, the criteria that it names, and its line in the file."""
+
+    text: str
+    criteria: tuple[str, ...] | None
+    line: int
+
+
+def contracts(cells: list[Cell]) -> dict[str, list[Clause]]:
+    """Give the bullets under the announcement of each exercise, up to the answer's cell.
+
+    A bullet ends with the criteria that test it, `{= the value; T = 0 is refused}`, or with `{= -}`
+    when it asks for nothing (a hint at what to use). The builder takes these marks out.
+    """
+    found: dict[str, list[Clause]] = {}
+    answers = {cell.id for cell in cells if cell.marker == "exercise"}
+    for cell in cells:
+        if cell.kind != "markdown" or cell.marker:
+            continue
+        *_, (name, start) = [("", 0), *((m[1], m.end()) for m in ANNOUNCE.finditer(cell.source))]
+        if name not in answers:
+            continue
+        clauses = found.setdefault(name, [])
+        for match in CONTRACT.finditer(cell.source, start):
+            line = cell.line + 1 + cell.source.count("\n", 0, match.start())
+            marks = CLAUSE.findall(match[0])
+            named = [c.strip() for mark in marks for c in mark.split(";")]
+            text = " ".join(CLAUSE.sub("", match[0]).split()).lstrip("-* ")
+            clauses.append(Clause(text, tuple(named) if marks else None, line))
+    return found
+
+
 def hints(source: str) -> list[str]:
     """Split a hints cell into the text of its bullets."""
     _, *bullets = BULLET.split(source)
@@ -145,7 +180,7 @@ def expand(unit: str, cells: list[Cell], catalogue: dict, project: Project) -> N
     for number, cell in enumerate(cells):
         source, nbgrader = _expand_cell(cell, catalogue, points)
         if cell.kind == "markdown":
-            source = ANNOUNCE.sub(lambda match: said[match[1]], source)
+            source = CLAUSE.sub("", ANNOUNCE.sub(lambda match: said[match[1]], source))
         if number == 0:
             title, _, rest = source.partition("\n")
             source = f"{title}\n\n{project.badge(unit)}\n{rest}".rstrip()

@@ -14,7 +14,7 @@ import pytest
 
 from course.__main__ import main
 from course.build import MAX_BYTES, lean, without_outputs
-from course.lint import lint
+from course.lint import clause_table, lint
 from course.markers import Project, SourceError, expand, read
 from grading.course import Course
 from kdlib.checks.judge import judge
@@ -23,7 +23,14 @@ from kdlib.checks.observe import observe
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIT = "07_doubling"
 SOURCE = REPOSITORY / "tests" / "fixtures" / f"{UNIT}.py"
-DOUBLE = SimpleNamespace(id="07.double", points=2.0, minutes=5, difficulty=1, mistakes=("thrice",))
+DOUBLE = SimpleNamespace(
+    id="07.double",
+    points=2.0,
+    minutes=5,
+    difficulty=1,
+    mistakes=("thrice",),
+    criteria=tuple(SimpleNamespace(name=n) for n in ("the value", "no side effects")),
+)
 CATALOGUE = {DOUBLE.id: DOUBLE}
 
 
@@ -323,6 +330,21 @@ def linted(tmp_path: Path, *edits: tuple[str, str], catalogue: dict = CATALOGUE)
     return [problem.removeprefix(f"{path}:") for problem in lint(path, catalogue)]
 
 
+def test_marks_of_clauses_stay_in_the_source(once: Path) -> None:
+    text = "\n".join(cell.source for cell in cells(released(once)).values())
+    assert "its sign.\n- `+` is enough.\n" in text + "\n"
+    assert "{=" not in text
+
+
+def test_the_table_of_clauses() -> None:
+    assert clause_table(SOURCE)[2:] == [
+        "  A number comes in, and twice that number goes out, whatever its sign.",
+        "      -> the value",
+        "  `+` is enough.",
+        "      -> -",
+    ]
+
+
 def test_the_fixture_has_no_problem(tmp_path: Path) -> None:
     assert linted(tmp_path) == []
 
@@ -345,6 +367,9 @@ def test_the_fixture_has_no_problem(tmp_path: Path) -> None:
         (WRITTEN, "", "the rubric 07.why does not follow its written answer"),
         (" points=2 minutes=5", " minutes=5", "07.why needs points="),
         ("{{07.double}}", "Exercise.", "no markdown cell announces 07.double"),
+        (" {= -}", "", "07.double: no criterion is named for '`+` is enough.'"),
+        ("{= the value}", "{= the sign}", "07.double has no criterion 'the sign'"),
+        ("{= the value}", "{= -}", "the criterion 'the value' tests what no bullet asks for"),
         ("{{07.why}}", "{{07.whom}}", "{{07.whom}} names no exercise"),
         ("expect=", "expects=", "expects= does not belong on this cell"),
         ("# %%\n", '# %% tags=["nbval-ignore-output"]\n', "are tagged nbval-ignore-output"),

@@ -9,6 +9,7 @@ import torch
 from kdlib.checks import catalogue, check, units
 from kdlib.checks.judge import judge
 from kdlib.checks.observe import observe
+from tests.idle import IDLE
 
 SEEDS = (0, 1, 2)
 EXERCISES = list(catalogue().values())
@@ -67,9 +68,10 @@ class TestEachExercise:
         assert "sealed" in str(verdict)
         assert not hasattr(exercise.reference, "__wrapped__")
 
-    def test_a_constant_earns_nothing(self, exercise):
-        verdict = judge(exercise, observe(exercise, lambda *args: torch.zeros(())))
-        assert verdict.points == 0, str(verdict)
+    def test_doing_nothing_earns_nothing(self, exercise):
+        for answer in IDLE:
+            verdict = judge(exercise, observe(exercise, answer))
+            assert (verdict.points, verdict.note) == (0, ""), f"{answer.__name__}: {verdict}"
 
     def test_a_crash_names_the_error_and_the_line(self, exercise):
         def crash(*args, **kwargs):

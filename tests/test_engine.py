@@ -1,7 +1,13 @@
 """What the engine says about answers that misbehave."""
 
+import builtins
 import dataclasses
 import json
+import os
+import signal
+import sys
+import tempfile
+import threading
 import time
 
 import pytest
@@ -10,10 +16,11 @@ import torch.nn.functional as F
 from scipy import stats
 
 from kdlib.checks import catalogue, check
-from kdlib.checks.criteria import matches
-from kdlib.checks.exercise import Exercise, Mistake, Probe
+from kdlib.checks.criteria import matches, tidy
+from kdlib.checks.exercise import Clue, Exercise, Mistake, Probe, Variant
 from kdlib.checks.guard import TookTooLong, time_limit
 from kdlib.checks.judge import judge
+from kdlib.checks.known import known
 from kdlib.checks.observe import observe
 from kdlib.checks.verdict import CheckFailed, Diagnosis, Result, Verdict
 from kdlib.notebook import progress
@@ -77,8 +84,6 @@ def test_an_endless_loop_is_stopped():
 
 
 def test_the_time_limit_works_outside_the_main_thread():
-    import threading
-
     seen = []
 
     def work():
@@ -141,7 +146,7 @@ def test_a_mixture_of_mistakes_is_traced_to_its_factor():
 def test_prints_and_random_state_of_the_student_are_left_alone(capsys):
     def answer(*args):
         print("debugging")
-        torch.manual_seed(99)
+        torch.rand(3)
         return right(*args)
 
     torch.manual_seed(1)
@@ -165,6 +170,7 @@ def test_a_forbidden_shortcut_is_named(shortcut):
     verdict = judge(exercise, observe(exercise, lambda s, *rest: shortcut(s).sum()))
     assert verdict.points == 0
     assert "calls `log_softmax`" in str(verdict)
+    assert "whatever it is given" not in str(verdict)
 
 
 def test_a_question_is_not_told_as_a_bug():
@@ -300,3 +306,376 @@ def test_a_crash_on_every_probe_is_told_once():
     text = str(check("02.kd_loss", lambda *args: {}["a key"]))
     assert text.count("KeyError: ") == 1
     assert "the same error" in " ".join(text.split())
+
+
+def text_of(verdict):
+    return " ".join(str(verdict).split())
+
+
+class TestNotImplemented:
+    def test_an_error_of_torch_is_no_stub(self):
+        verdict = verdict_of(lambda s, t, y, *rest: F.log_softmax(y, dim=0).sum() + 0 * s.sum())
+        assert verdict.started
+        assert "it stops with NotImplementedError" in text_of(verdict)
+        assert "log_softmax" in text_of(verdict)
+
+    def test_nor_is_a_module_without_forward(self):
+        verdict = verdict_of(lambda *args: torch.nn.Module()(*args))
+        assert verdict.started
+        assert "it stops with NotImplementedError" in text_of(verdict)
+
+    def test_nor_is_a_refusal_in_words(self):
+        def answer(*args):
+            raise NotImplementedError("this temperature is not supported")
+
+        assert "this temperature is not supported" in text_of(verdict_of(answer))
+
+    def test_a_stub_in_a_helper_is_one(self):
+        def helper():
+            raise NotImplementedError
+
+        assert not verdict_of(lambda *args: helper()).started
+
+    def test_a_stub_without_its_source_is_one(self):
+        scope = {}
+        exec('def kd_loss(*a): raise NotImplementedError("your answer goes here")', scope)
+        assert not verdict_of(scope["kd_loss"]).started
+
+
+class TestTime:
+    @pytest.fixture
+    def slow_module(self, tmp_path, monkeypatch):
+        (tmp_path / "slow_to_load.py").write_text("import time; time.sleep(1.5); READY = True")
+        monkeypatch.syspath_prepend(tmp_path)
+        yield
+        sys.modules.pop("slow_to_load", None)
+
+    @pytest.mark.parametrize("in_thread", [False, True])
+    def test_an_import_has_its_own(self, slow_module, in_thread):
+        ready = []
+
+        def work():
+            with time_limit(1.0):
+                import slow_to_load
+
+                time.sleep(0.3)
+                ready.append(slow_to_load.READY)
+
+        if in_thread:
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join(60)
+        else:
+            work()
+        assert ready == [True]
+
+    def test_a_loop_after_an_import_is_still_stopped(self, slow_module):
+        def work():
+            import slow_to_load
+
+            while slow_to_load.READY:
+                pass
+
+        with pytest.raises(TookTooLong), time_limit(1.0):
+            work()
+
+    def test_a_masked_alarm_is_heard_the_next_time(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        try:
+            with pytest.raises(TookTooLong), time_limit(0.2):
+                time.sleep(60)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+
+def closes_stdout(*args):
+    sys.stdout.close()
+    return right(*args)
+
+
+def lowers_the_recursion_limit(*args):
+    sys.setrecursionlimit(120)
+    return right(*args)
+
+
+def recurses(*args):
+    return recurses(*args)
+
+
+def patches_len(*args):
+    builtins.len = None
+    builtins.isinstance = lambda *a: True
+    return right(*args)
+
+
+def deletes_zip(*args):
+    del builtins.zip
+    return right(*args)
+
+
+def ignores_the_alarm(*args):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    return right(*args)
+
+
+def leaves_a_thread(*args):
+    threading.Thread(target=time.sleep, args=(0.01,), daemon=True).start()
+    return right(*args)
+
+
+def loses_its_directory(*args):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+    return {}["missing"]
+
+
+def changes_modes(*args):
+    loss = right(*args)
+    torch.set_default_device("meta")
+    torch.set_grad_enabled(False)
+    torch.use_deterministic_algorithms(True)
+    return loss
+
+
+def interrupts(*args):
+    raise KeyboardInterrupt
+
+
+def leaves_the_process(*args):
+    raise GeneratorExit
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def raises_mute(*args):
+    raise Mute
+
+
+def gives_a_sparse_tensor(*args):
+    return torch.eye(3).to_sparse()
+
+
+def gives_a_meta_tensor(*args):
+    return torch.empty((), dtype=torch.float64, device="meta")
+
+
+def gives_complex(*args):
+    return torch.complex(right(*args), torch.zeros((), dtype=torch.float64))
+
+
+SURPRISES = (
+    *(closes_stdout, lowers_the_recursion_limit, recurses, patches_len, deletes_zip),
+    *(ignores_the_alarm, leaves_a_thread, loses_its_directory, changes_modes, interrupts),
+    *(leaves_the_process, raises_mute, gives_a_sparse_tensor, gives_a_meta_tensor, gives_complex),
+)
+
+
+@pytest.mark.parametrize("answer", SURPRISES, ids=lambda a: a.__name__)
+def test_no_surprise_gets_out_of_a_check(answer, monkeypatch, tmp_path):
+    monkeypatch.setenv("KDLIB_PROGRESS", "off")
+    monkeypatch.chdir(tmp_path)
+    before = sys.stdout, sys.getrecursionlimit(), dict(vars(builtins)), torch.is_grad_enabled()
+    verdict = check(KD, answer)
+    assert (sys.stdout, sys.getrecursionlimit(), vars(builtins), torch.is_grad_enabled()) == before
+    assert verdict.points < 5 or answer in (
+        *(closes_stdout, lowers_the_recursion_limit, patches_len, deletes_zip),
+        *(ignores_the_alarm, leaves_a_thread),
+    )
+    assert str(verdict)
+    assert check(KD, right).points == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        (lambda: torch.set_default_dtype(torch.float64), None),
+        (lambda: torch.set_default_dtype(torch.float16), None),
+        (lambda: torch.set_grad_enabled(False), None),
+        (lambda: torch.set_default_device("meta"), lambda: torch.set_default_device(None)),
+        (lambda: torch.autograd.set_detect_anomaly(True), None),
+        (lambda: torch.set_num_threads(2), None),
+        (lambda: setattr(builtins, "sum", None), None),
+    ],
+    ids=["float64", "float16", "no grad", "meta", "anomaly", "threads", "no sum"],
+)
+def test_the_session_s_modes_change_no_verdict(change, back):
+    answers = (right, lambda *a: right(*a) * 2, catalogue()[KD].mistakes[0].answer)
+    expected = [str(check(KD, answer, seed=5)) for answer in answers]
+    threads, real_sum = torch.get_num_threads(), sum
+    known.cache_clear()
+    try:
+        change()
+        found = [str(check(KD, answer, seed=5)) for answer in answers]
+    finally:
+        builtins.sum = real_sum
+        (back or (lambda: None))()
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        torch.autograd.set_detect_anomaly(False)
+        torch.set_num_threads(threads)
+    assert found == expected
+
+
+class TestTwiceIsNotOnce:
+    """The engine looks at what a call leaves behind."""
+
+    def exercise(self, **arguments):
+        def make(g):
+            made = {"x": torch.rand(3, generator=g, requires_grad=True), "rows": [3, 1, 2]}
+            with torch.random.fork_rng(devices=[]):
+                made["model"] = torch.nn.Linear(3, 1)
+            return made
+
+        return Exercise(
+            "02.x",
+            "X",
+            arguments.pop("reference", lambda x, rows, model: x * 2),
+            (Probe("p", "a number", make, **arguments),),
+            (matches("the value", 1.0, "p"), tidy(0.5)),
+            (Mistake("minus", lambda x, rows, model: -x, "Why?"),),
+            1,
+            1,
+        )
+
+    def judged(self, answer, **arguments):
+        exercise = self.exercise(**arguments)
+        return judge(exercise, observe(exercise, answer))
+
+    TRACES = (
+        ("leaves a gradient on x", lambda x, rows, model: x.sum().backward()),
+        ("changes rows in place", lambda x, rows, model: rows.sort()),
+        ("changes rows in place", lambda x, rows, model: rows.pop()),
+        ("leaves model in another mode", lambda x, rows, model: model.eval()),
+        ("switches `requires_grad` of x", lambda x, rows, model: x.requires_grad_(False)),
+        ("switches `requires_grad` of model", lambda x, rows, model: model.requires_grad_(False)),
+        ("the hooks on x", lambda x, rows, model: x.register_hook(lambda g: g)),
+        (
+            "the hooks on model",
+            lambda x, rows, model: model.register_forward_hook(lambda m, i, o: None),
+        ),
+        ("changes the parameters", lambda x, rows, model: model.weight.data.zero_()),
+        ("sets the seed", lambda x, rows, model: torch.manual_seed(0)),
+        ("it changes grad mode", lambda x, rows, model: torch.set_grad_enabled(False)),
+        (
+            "it changes the default dtype",
+            lambda x, rows, model: torch.set_default_dtype(torch.float64),
+        ),
+    )
+
+    @pytest.mark.parametrize(("words", "act"), TRACES)
+    def test_each_trace_has_words(self, words, act):
+        def answer(x, rows, model):
+            result = x.detach() * 2
+            act(x, rows, model)
+            return result
+
+        verdict = self.judged(answer)
+        assert verdict.points == 1.0
+        assert words in text_of(verdict)
+
+    @pytest.mark.parametrize(("words", "act"), TRACES[:1])
+    def test_what_the_reference_leaves_is_allowed(self, words, act):
+        def answer(x, rows, model):
+            act(x, rows, model)
+            return x * 2
+
+        assert self.judged(answer, reference=answer).passed
+        assert not self.judged(answer).passed
+        assert self.judged(answer, leaves=("x",)).passed
+
+    def test_a_cache_by_shape_is_noticed(self):
+        kept = {}
+
+        def answer(x, rows, model):
+            return kept.setdefault(x.shape, x.detach() * 2)
+
+        assert "gives the first result again" in text_of(self.judged(answer))
+
+    def test_an_instance_that_shares_its_list_is_noticed(self):
+        kept = []
+
+        def answer(x, rows, model):
+            kept.append(x.detach() * 2)
+            return sum(kept)
+
+        assert "two different results" in text_of(self.judged(answer))
+
+
+def test_side_criteria_wait_for_a_main_one():
+    verdict = verdict_of(lambda s, *rest: s.sum())
+    assert verdict.points == 0
+    tidy_result = verdict.results[-1]
+    assert tidy_result.passed
+    assert "counts once a part of the result is right" in text_of(verdict)
+
+
+def test_a_factor_that_explains_all_is_no_part():
+    verdict = verdict_of(
+        lambda s, t: 3 * 4 * (s - t.detach()).square().sum() / s.numel(), "06.hint_loss"
+    )
+    assert all(d.whole for d in verdict.diagnoses if d.name == "a constant factor")
+
+
+class TestVariants:
+    """The second rank: wrong answers made by rule, tried after the known mistakes."""
+
+    GENERAL = Clue("a factor", "A factor is off.")
+    TWO, FOUR = Clue("a factor of two", "Twice."), Clue("a factor of four", "Four times.")
+
+    def verdict(self, answer, *variants):
+        exercise = Exercise(
+            "02.x",
+            "X",
+            lambda x: x,
+            tuple(
+                Probe(n, "numbers", lambda g: {"x": torch.rand(3, generator=g) + 1}) for n in "ab"
+            ),
+            (matches("the value", 1.0, "a", "b"),),
+            (Mistake("minus", lambda x: -x, "Why?"),),
+            1,
+            1,
+            variants=lambda: variants,
+        )
+        return judge(exercise, observe(exercise, answer))
+
+    def named(self, *args):
+        return [d.name for d in self.verdict(*args).diagnoses]
+
+    def test_one_that_agrees_is_named(self):
+        two = Variant(lambda x: 2 * x, (self.GENERAL, self.TWO))
+        four = Variant(lambda x: 4 * x, (self.GENERAL, self.FOUR))
+        assert self.named(lambda x: 4 * x, two, four) == ["a factor of four"]
+        assert self.named(lambda x: 5 * x, two, four) == []
+
+    def test_several_that_agree_say_what_they_share(self):
+        two = Variant(lambda x: 2 * x, (self.GENERAL, self.TWO))
+        four = Variant(lambda x: x + x, (self.GENERAL, self.FOUR))
+        other = Variant(lambda x: x / 0.5, (Clue("half", "Half."),))
+        assert self.named(lambda x: 2 * x, two, four) == ["a factor"]
+        assert self.named(lambda x: 2 * x, two, four, other) == []
+
+    def test_known_mistakes_come_first(self):
+        def never():
+            raise AssertionError("asked although a known mistake explains everything")
+            yield
+
+        exercise = dataclasses.replace(catalogue()[KD], variants=never)
+        mistake = exercise.mistakes[0]
+        verdict = judge(exercise, observe(exercise, mistake.answer))
+        assert [d.name for d in verdict.diagnoses] == [mistake.name]
+
+    def test_time_is_limited(self):
+        tried = []
+
+        def slow(x):
+            tried.append(1)
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end:
+                pass
+            return x
+
+        self.verdict(lambda x: 3 * x, *(Variant(slow, (self.GENERAL,)) for _ in range(40)))
+        assert len(tried) < 40

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlib.decoding import accept_draft, acceptance, generate, speedup
+from kdlib.decoding import accept_draft, acceptance, speedup
+from kdlib.decoding.speculative import generate
 from kdlib.losses import total_variation
 from tests import oracles
 

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kdlib.checks.pristine import Builtins
+
 if TYPE_CHECKING:
     from kdlib.checks.exercise import Exercise
     from kdlib.checks.verdict import Verdict
@@ -51,6 +53,7 @@ def catalogue() -> dict[str, Exercise]:
     return found
 
 
+@Builtins()
 def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
     """Check an answer and say what is right, what is wrong, and which known mistake it is.
 
@@ -83,31 +86,44 @@ def check(exercise_id: str, answer: Any, seed: int | None = None) -> Verdict:
     verdict = verdict_of(exercise, answer, seed)
     if not execution():
         for tell in listeners:
-            tell(verdict)
+            with contextlib.suppress(Exception):  # a record that cannot be kept costs no verdict
+                tell(verdict)
     if execution() == "validate" and not verdict.passed:
         raise CheckFailed(str(verdict))
     return verdict
 
 
+@Builtins()
 def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
-    """Observe an answer and judge it; nothing is shown, raised or written down."""
-    from kdlib.checks.judge import judge
-    from kdlib.checks.observe import observe
-    from kdlib.checks.shadow import explained, shadowed
-    from kdlib.checks.verdict import Result, Verdict, execution
+    """Observe an answer and judge it; nothing is shown, raised or written down.
 
-    if callable(answer):
-        # nbgrader validate fails a cell for a warning or a progress bar on stderr
-        aside = io.StringIO() if execution() == "validate" else sys.stderr
+    Whatever the answer did to the process becomes a verdict. Only the student's own interrupt gets
+    through.
+    """
+    from kdlib.checks.guard import TookTooLong
+    from kdlib.checks.judge import judge, unjudged
+    from kdlib.checks.observe import observe, words_of
+    from kdlib.checks.shadow import explained, shadowed
+    from kdlib.checks.verdict import execution
+
+    if not callable(answer):
+        note = (
+            f"The second argument is a {type(answer).__name__}. Pass the function itself, "
+            f"without parentheses: check({exercise.id!r}, {exercise.name})."
+        )
+        return unjudged(exercise, seed, note)
+    # nbgrader validate fails a cell for a warning or a progress bar on stderr
+    aside = io.StringIO() if execution() == "validate" else sys.stderr
+    try:
         with contextlib.redirect_stderr(aside):
             record = observe(exercise, answer, seed)
-        return explained(judge(exercise, record, seed), shadowed(answer))
-    results = tuple(Result(c.name, c.points, False, "") for c in exercise.criteria)
-    note = (
-        f"The second argument is a {type(answer).__name__}. Pass the function itself, "
-        f"without parentheses: check({exercise.id!r}, {exercise.name})."
-    )
-    return Verdict(exercise.id, exercise.title, results, (), note=note, seed=seed)
+    except (Exception, TookTooLong) as error:
+        note = (
+            f"This answer cannot be run here ({type(error).__name__}: {words_of(error)}). "
+            "If nothing in it explains that, restart the kernel and run the cells again."
+        )
+        return unjudged(exercise, seed, note)
+    return explained(judge(exercise, record, seed), shadowed(answer))
 
 
 def _default_seed() -> int:

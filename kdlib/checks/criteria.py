@@ -1,14 +1,31 @@
-"""Ready-made criteria: values, gradients, errors, tidiness, laws."""
+"""Ready-made criteria: values, gradients, errors, tidiness, laws.
+
+What looks at results (`matches`, `gradients`, `facts`) is a main criterion; `rejects`, `tidy` and
+`law` are side criteria, which count once a main one holds. `main` and `side` say otherwise: a value
+that is zero where an idle answer gives zero, too, is a side criterion.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from kdlib.checks.exercise import Criterion, Evidence, Probe
+from kdlib.checks.known import departures
 from kdlib.checks.record import Observation
 from kdlib.checks.words import explain, show, trouble
 
 Compare = Callable[[Probe, Observation, Observation], str | None]
+
+
+def main(criterion: Criterion) -> Criterion:
+    """Make a criterion a main one: no idle answer passes it."""
+    return dataclasses.replace(criterion, main=True)
+
+
+def side(criterion: Criterion) -> Criterion:
+    """Make a criterion a side one, which counts once a main one holds."""
+    return dataclasses.replace(criterion, main=False)
 
 
 def _first_problem(evidence: Evidence, probes: tuple[str, ...], compare: Compare) -> str | None:
@@ -88,30 +105,67 @@ def rejects(name: str, points: float, *probes: str) -> Criterion:
                 )
         return None
 
-    return Criterion(name, points, test)
+    return Criterion(name, points, test, main=False)
 
 
 def tidy(points: float, name: str = "no side effects") -> Criterion:
-    """The answer leaves its inputs as they were and gives the same result twice."""
+    """The answer leaves everything as it was and gives the same result twice.
+
+    What the reference leaves behind on a probe, and what the probe's `leaves` names, is allowed.
+    """
 
     def test(evidence: Evidence) -> str | None:
         ran = False
-        for probe, seen in evidence.student.items():
-            if seen.changed:
-                return (
-                    f"On {evidence.probes[probe].about}, it changes {', '.join(seen.changed)} in "
-                    "place; the caller still needs the old values. Operations that end in `_`, "
-                    "`+=` and writing into a slice change a tensor."
-                )
-            if not seen.steady:
-                return (
-                    "Called twice with the same inputs, it gives two different results. "
-                    "Is something drawn at random, or remembered from the first call?"
-                )
+        for name, seen in evidence.student.items():
+            probe, expected = evidence.probes[name], evidence.expected[name]
+            found = {key for _, key in departures(probe, seen, expected)}
+            for trace in seen.traces():
+                if trace in found:
+                    return _untidy(trace, probe, seen)
             ran |= seen.status == "returned" and seen.value is not None
         return None if ran else "Nothing ran to the end, so there is nothing to say."
 
-    return Criterion(name, points, test)
+    return Criterion(name, points, test, main=False)
+
+
+_TRACES = {
+    "numbers": "it changes the parameters or buffers of {name}, which are the caller's.",
+    "items": "it changes {name} in place; the caller still needs it as it was. Work on a copy.",
+    "gradient": (
+        "it leaves a gradient on {name}, in its `.grad`, to which the caller's next `backward` "
+        "adds. `torch.autograd.grad` leaves none."
+    ),
+    "requires_grad": "it switches `requires_grad` of {name} and does not switch it back.",
+    "mode": "it leaves {name} in another mode (train or eval) than it found it in.",
+    "hooks": "the hooks on {name} are others afterwards than before.",
+    "setting": "it changes {name} for the whole session and does not put it back.",
+    "seed": (
+        "it sets the seed of torch's global generator, so everything that is drawn later repeats. "
+        "Draw from a `torch.Generator` of your own."
+    ),
+}
+
+
+def _untidy(trace: str, probe: Probe, seen: Observation) -> str:
+    """Say in words what a trace is."""
+    if trace == "steady":
+        return (
+            "Called twice with the same inputs, it gives two different results. "
+            "Is something drawn at random, or remembered from the first call?"
+        )
+    if trace == "echoes":
+        return (
+            "Called again with other inputs of the same sizes, it gives the first result again. "
+            "Is something kept from one call to the next?"
+        )
+    if trace.startswith("changed "):
+        return (
+            f"On {probe.about}, it changes {', '.join(seen.changed)} in "
+            "place; the caller still needs the old values. Operations that end in `_`, "
+            "`+=` and writing into a slice change a tensor."
+        )
+    kind, _, name = trace.removeprefix("left ").partition(": ")
+    return f"On {probe.about}, {_TRACES[kind].format(name=name)}"
 
 
 def law(
@@ -138,7 +192,7 @@ def law(
     def guarded(evidence: Evidence) -> str | None:
         return _first_problem(evidence, probes, shapes) or test(evidence)
 
-    return Criterion(name, points, guarded)
+    return Criterion(name, points, guarded, main=False)
 
 
 def facts(
@@ -169,4 +223,4 @@ def facts(
                 return words.format(seen=show(seen) if not isinstance(seen, str) else seen)
         return None
 
-    return law(name, points, (probe,), test)
+    return main(law(name, points, (probe,), test))

@@ -1,8 +1,8 @@
-"""What an exercise is made of: probes, criteria, known mistakes."""
+"""What an exercise is made of: probes, criteria, known mistakes, and variants of the reference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ class Probe:
             by a factor made of them, the student is told which.
         atol: how far an entry may be off, besides a 1e-5th of the largest one: more than the
             default where a right answer may compute in float32.
+        leaves: names of arguments on which a right answer may leave traces (values, gradients,
+            modes, hooks). What the reference leaves behind is allowed without being named.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Probe:
     run: Callable[[Callable, Arguments], Any] | None = None
     sizes: Mapping[str, float] = field(default_factory=dict)
     atol: float = 1e-8
+    leaves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,37 @@ class Mistake:
     answer: Callable
     says: str
     seen_in: str = ""
+
+
+@dataclass(frozen=True)
+class Clue:
+    """What can be said of a group of wrong answers.
+
+    Attributes:
+        name: short, as it fits after "Looks like:".
+        says: what went wrong and what to think about.
+    """
+
+    name: str
+    says: str
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A wrong answer that nobody wrote: the reference, changed by a rule.
+
+    Variants are tried after the known mistakes, while time is left. Where several agree with the
+    student, only the clues that all of them begin with are true of the student for certain, and the
+    last of these is said.
+
+    Attributes:
+        answer: the wrong implementation.
+        clues: from the general ("the mean runs over the wrong set") to the particular ("the mean
+            runs over the classes, too").
+    """
+
+    answer: Callable
+    clues: tuple[Clue, ...]
 
 
 @dataclass(frozen=True)
@@ -79,11 +113,14 @@ class Criterion:
         name: as it fits after a tick: "the gradient".
         points: what it is worth.
         test: returns None when satisfied, else one or two sentences in the student's own numbers.
+        main: whether it looks at what the exercise is about. The others (an error is raised,
+            nothing is disturbed, a law that zeros obey, too) count once a main criterion holds.
     """
 
     name: str
     points: float
     test: Callable[[Evidence], str | None]
+    main: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +140,8 @@ class Exercise:
         forbids: names of torch functions that may not be called.
         random: True when a right answer draws random numbers without a seed.
         seconds: time limit for one probe.
+        variants: gives further wrong answers when it is called, which happens only when the known
+            mistakes leave something unexplained.
     """
 
     id: str
@@ -117,6 +156,7 @@ class Exercise:
     forbids: tuple[str, ...] = ()
     random: bool = False
     seconds: float = 2.0
+    variants: Callable[[], Iterable[Variant]] = tuple
 
     def __post_init__(self) -> None:
         """Refuse an exercise that contradicts itself."""
@@ -127,6 +167,8 @@ class Exercise:
         ):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"{self.id}: needs {what} names that are unique, got {names}")
+        if not any(criterion.main for criterion in self.criteria):
+            raise ValueError(f"{self.id}: needs a criterion that is a main one")
         if self.difficulty not in (1, 2, 3):
             raise ValueError(f"{self.id}: difficulty must be 1, 2 or 3, got {self.difficulty}")
 

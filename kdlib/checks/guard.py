@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import random
 import signal
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
+from types import FrameType
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -40,53 +45,114 @@ class Forbid(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+_LONGEST_IMPORT = 60.0  # seconds that imports may add
+
+
+class _Clock:
+    """Decides, when time is up, whether it is up for the answer: an import has its own time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.last = time.monotonic() + seconds + _LONGEST_IMPORT
+        self.modules = len(sys.modules)
+        self.running = True
+
+    def more(self, frame: FrameType | None) -> bool:
+        """Say whether the answer gets its seconds once more, as modules were or are imported."""
+        before, self.modules = self.modules, len(sys.modules)
+        while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+            frame = frame.f_back
+        return bool(frame or self.modules > before) and time.monotonic() < self.last
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `TookTooLong` in the current thread after `seconds`, on every platform.
 
     With SIGALRM where there is one (it also ends a sleep), otherwise with an asynchronous
-    exception, which arrives at the next Python instruction.
+    exception, which arrives at the next Python instruction. Where modules were imported meanwhile
+    the time starts anew, and an import is never cut: the first use of `torch.func` or of an
+    optimiser loads for a second or two, and half a module is worse than none.
     """
     main = threading.current_thread() is threading.main_thread()
-    if main and hasattr(signal, "SIGALRM"):
-
-        def ring(signum, frame):
-            raise TookTooLong
-
-        before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
+    limit = _alarm if main and hasattr(signal, "SIGALRM") else _timer
+    clock = _Clock(seconds)
+    with limit(clock):
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        return
+            clock.running = False
 
-    thread = ctypes.c_ulong(threading.get_ident())
-    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    timer = threading.Timer(seconds, raise_in, (thread, ctypes.py_object(TookTooLong)))
-    timer.daemon = True
-    timer.start()
+
+@contextlib.contextmanager
+def _alarm(clock: _Clock) -> Iterator[None]:
+    def ring(signum: int, frame: FrameType | None) -> None:
+        if clock.running and clock.more(frame):
+            start()
+        elif clock.running:
+            raise TookTooLong
+
+    def start() -> None:
+        signal.setitimer(signal.ITIMER_REAL, clock.seconds, min(0.2, clock.seconds))
+
+    before = signal.signal(signal.SIGALRM, ring)
+    masked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    start()
     try:
         yield
     finally:
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before if before is not None else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+@contextlib.contextmanager
+def _timer(clock: _Clock) -> Iterator[None]:
+    thread = threading.get_ident()
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def ring() -> None:
+        if not clock.running:
+            return
+        if clock.more(sys._current_frames().get(thread)):
+            start()
+        else:
+            raise_in(ctypes.c_ulong(thread), ctypes.py_object(TookTooLong))
+
+    def start() -> None:
+        timer = threading.Timer(clock.seconds, ring)
+        timer.daemon = True
+        timers.append(timer)
+        timer.start()
+
+    timers: list[threading.Timer] = []
+    start()
+    try:
+        yield
+    finally:
+        timers[-1].cancel()
 
 
 @contextlib.contextmanager
 def quiet_and_repeatable(seed: int) -> Iterator[io.StringIO]:
-    """Hide prints and warnings, seed torch, and give the caller's random state back afterwards.
+    """Hide prints and warnings, seed torch, NumPy and Python, give the caller's states back.
 
     Yields:
         What was printed.
     """
     printed = io.StringIO()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002, it is what students use
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(printed),
         torch.random.fork_rng(devices=[]),
-        torch.enable_grad(),
     ):
         warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
-        yield printed
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at every device
+        try:
+            yield printed
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

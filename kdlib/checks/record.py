@@ -28,29 +28,56 @@ class Opaque:
 
 @dataclass
 class Observation:
-    """One call of the answer on one probe."""
+    """What one probe showed.
+
+    Attributes:
+        status: how the call ended.
+        value: what it returned, as plain data.
+        gradients: of the result's sum, for each argument that the probe asks about; None where none
+            arrives.
+        changed: arguments whose tensors hold other numbers than before.
+        left: further traces on arguments and on the process, as `footprint` names them.
+        steady: whether a second call with the same inputs gave the same; looked at on one probe.
+        echoes: whether a call with other inputs gave the very same; looked at on one probe.
+        error: the text of the error.
+        error_type: its type's name.
+        where: the student's own line that led to it.
+        seconds: how long the call took.
+    """
 
     status: Status = "returned"
     value: Any = None
     gradients: dict[str, Tensor | None] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     steady: bool = True
+    echoes: bool = False
     error: str = ""
     error_type: str = ""
     where: str = ""
     seconds: float = 0.0
 
     def fields(self) -> dict[str, Any]:
-        """Everything that a right and a wrong answer may differ in, by a readable name."""
+        """What came back, by a readable name: the parts of the result, and its gradients."""
         if self.status != "returned":
             return {"status": f"{self.status} {self.error_type}".strip()}
         found = dict(flatten(self.value, ""))
         found.update({f"gradient of {name}": g for name, g in self.gradients.items()})
-        if self.changed:
-            found["changed"] = ", ".join(sorted(self.changed))
+        return found
+
+    def traces(self) -> dict[str, Any]:
+        """What the call left behind, by a readable name; empty for a tidy answer."""
+        found: dict[str, Any] = {f"changed {name}": True for name in self.changed}
+        found.update({f"left {trace}": True for trace in self.left})
         if not self.steady:
             found["steady"] = False
+        if self.echoes:
+            found["echoes"] = True
         return found
+
+    def everything(self) -> dict[str, Any]:
+        """All that a right and a wrong answer may differ in."""
+        return self.fields() | (self.traces() if self.status == "returned" else {})
 
 
 Record = Mapping[str, Observation]
@@ -111,10 +138,16 @@ def same(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
 
     A number counts as the zero-dimensional tensor of the same value, whatever its precision.
     """
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor) and type(a) is type(b) and a == b:
+        return True
     x, y = as_tensor(a), as_tensor(b)
     if x is None or y is None:
         return type(a) is type(b) and a == b
     if x.shape != y.shape:
+        return False
+    if x.dtype == y.dtype and torch.equal(x, y):
+        return True
+    if x.is_complex() or y.is_complex():
         return False
     x, y = x.to(torch.float64), y.to(torch.float64)
     finite = y[y.isfinite()].abs()

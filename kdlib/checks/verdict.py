@@ -8,17 +8,21 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+from kdlib.checks.pristine import Builtins
+
+LATER = "What is ticked here counts once a part of the result is right."
 REST = "That explains a part. What else is wrong has another cause."
 
 
 @dataclass(frozen=True)
 class Result:
-    """One criterion: passed or not, and why not."""
+    """One criterion: passed or not, and why not; `counts` says whether a pass earns its points."""
 
     name: str
     points: float
     passed: bool
     message: str
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Verdict:
     @property
     def points(self) -> float:
         """Points earned."""
-        return sum(result.points for result in self.results if result.passed)
+        return sum(result.points for result in self.results if result.passed and result.counts)
 
     @property
     def max_points(self) -> float:
@@ -91,11 +95,17 @@ class Verdict:
         return bool(self.results) and all(result.passed for result in self.results)
 
     @property
+    def waiting(self) -> bool:
+        """Whether a criterion is met that does not count yet."""
+        return any(result.passed and not result.counts for result in self.results)
+
+    @property
     def headline(self) -> str:
         """Name, title and score in one line."""
         score = f"{self.points:g} of {self.max_points:g} points"
         return f"{self.exercise_id} · {self.title}: {score}"
 
+    @Builtins()
     def __str__(self) -> str:
         """Write the verdict as plain text, at most 88 columns wide."""
         lines = [self.headline]
@@ -108,6 +118,8 @@ class Verdict:
             mark = "✓" if result.passed else "✗"
             text = f"{result.name}: {result.message}" if result.message else result.name
             lines += _wrap(text, f"  {mark} ", "    ")
+        if self.waiting:
+            lines.append(f"  {LATER}")
         for diagnosis in self.diagnoses:
             text = f"{diagnosis.heading} {_text(diagnosis.says)}"
             if diagnosis.elsewhere:
@@ -119,6 +131,7 @@ class Verdict:
 
     __repr__ = __str__
 
+    @Builtins()
     def to_html(self) -> str:
         """Write the verdict as a small HTML block that fits JupyterLab's light and dark themes."""
         colour = "#009E73" if self.passed else "#D55E00" if self.started else "#0072B2"
@@ -136,6 +149,8 @@ class Verdict:
                 for r in self.results
             )
             parts.append(f"<div style='margin-top:4px'>{items}</div>")
+        if self.waiting:
+            parts.append(f"<div style='margin-top:4px'>{LATER}</div>")
         for d in self.diagnoses:
             seen = f"<div style='opacity:.75'>{_html(d.elsewhere)}</div>" if d.elsewhere else ""
             parts.append(
@@ -149,6 +164,7 @@ class Verdict:
             f"max-width:760px;line-height:1.45'>{''.join(parts)}</div>"
         )
 
+    @Builtins()
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         """Give both forms; under nbgrader the text is the number of points, which it reads."""
         text = f"{self.points:g}" if execution() else str(self)

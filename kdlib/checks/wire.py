@@ -83,7 +83,9 @@ def encode(record: Mapping[str, Observation], names: Sequence[str] = ()) -> str:
             "value": _pack(seen.value),
             "gradients": {k: _pack(v) for k, v in seen.gradients.items()},
             "changed": [str(name)[:MOST_STRING] for name in seen.changed],
+            "left": [str(trace)[:MOST_STRING] for trace in seen.left],
             "steady": bool(seen.steady),
+            "echoes": bool(seen.echoes),
             "error": str(seen.error)[:MOST_STRING],
             "error_type": str(seen.error_type)[:MOST_STRING],
             "where": str(seen.where)[:MOST_STRING],
@@ -134,21 +136,26 @@ def decode(exercise: Exercise, text: Any) -> dict[str, Observation] | str:
 
 
 def _observation(data: dict, budget: list[int]) -> Observation:
-    if data.get("status") not in STATUSES or type(data.get("steady")) is not bool:
+    if data.get("status") not in STATUSES:
         raise BadRecord("an observation has no known status")
+    if not all(type(data.get(key)) is bool for key in ("steady", "echoes")):
+        raise BadRecord("'steady' or 'echoes' is neither true nor false")
     gradients = {_string(k): _unpack(v, budget) for k, v in _dict(data.get("gradients")).items()}
     if not all(g is None or isinstance(g, Tensor) for g in gradients.values()):
         raise BadRecord("a gradient is no tensor")
-    changed = data.get("changed")
-    if not isinstance(changed, list) or len(changed) > 100:
-        raise BadRecord("'changed' is no short list")
+    traces = {key: data.get(key) for key in ("changed", "left")}
+    for key, value in traces.items():
+        if not isinstance(value, list) or len(value) > 100:
+            raise BadRecord(f"{key!r} is no short list")
     seconds = data.get("seconds")
     return Observation(
         status=data["status"],
         value=_unpack(data.get("value"), budget),
         gradients=gradients,
-        changed=[_string(name) for name in changed],
+        changed=[_string(name) for name in traces["changed"]],
+        left=[_string(trace) for trace in traces["left"]],
         steady=data["steady"],
+        echoes=data["echoes"],
         error=_string(data.get("error")),
         error_type=_string(data.get("error_type")),
         where=_string(data.get("where")),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from kdlib.checks.exercise import Exercise, Probe
-from kdlib.checks.record import Observation, Opaque, Record, as_tensor, same
+from kdlib.checks.diagnosis import Student
+from kdlib.checks.exercise import Probe
+from kdlib.checks.known import Place
+from kdlib.checks.record import Observation, Opaque, as_tensor, same
 
 
 def show(value: Any) -> str:
@@ -31,7 +35,7 @@ def trouble(seen: Observation, probe: Probe) -> str | None:
     at = f" ({seen.where})" if seen.where else ""
     match seen.status:
         case "not implemented":
-            return "It still raises NotImplementedError."
+            return "It still raises NotImplementedError, as the stub does."
         case "timeout":
             return (
                 f"On {probe.about}, it was stopped after {seen.seconds:.2g} s. "
@@ -116,47 +120,76 @@ def once(messages: list[str]) -> list[str]:
     return short
 
 
-def factor(exercise: Exercise, student: Record, expected: Record) -> str | None:
+def factor(student: Student) -> tuple[str, set[Place]]:
     """Find one constant factor, made of the probes' named sizes, that turns right into wrong.
 
     Covers the mixtures that no single known mistake covers, such as a mean over classes together
     with a missing T^2.
+
+    Returns:
+        Words for it, and the departures that it explains: values and gradients. Without such a
+        factor, empty ones.
     """
-    ratios = []
+    exercise, record = student.known.exercise, student.record
+    ratios: dict[str, float] = {}
     for probe in exercise.probes:
-        have = as_tensor(student[probe.name].fields().get("value"))
-        want = as_tensor(expected[probe.name].fields().get("value"))
-        if not probe.sizes or have is None or want is None or have.shape != want.shape:
-            continue
-        have, want = have.double(), want.double()
-        solid = want.abs() > 1e-3 * want.abs().max()
-        if not solid.any() or not have.isfinite().all():
-            continue
-        ratio = have[solid] / want[solid]
-        if (ratio.max() - ratio.min()).abs() > 1e-4 * ratio.abs().max():
-            return None
-        ratios.append((probe.sizes, ratio.mean().item()))
-    if len(ratios) < 2 or all(abs(ratio - 1) < 1e-4 for _, ratio in ratios):
+        ratio = _ratio(student, probe, "value") if probe.sizes else None
+        if ratio is not None:
+            ratios[probe.name] = ratio
+    if len(ratios) < 2 or any(map(math.isnan, ratios.values())):
+        return "", set()
+    if all(abs(ratio - 1) < 1e-4 for ratio in ratios.values()):
+        return "", set()
+    sizes = {probe.name: probe.sizes for probe in exercise.probes if probe.name in ratios}
+    exponents = _exponents(sizes, ratios)
+    if exponents is None:
+        return "", set()
+    up = [_power(name, e) for name, e in exponents.items() if e > 0]
+    down = [_power(name, -e) for name, e in exponents.items() if e < 0]
+    words = ["multiplied by " + " and ".join(up)] if up else []
+    words += ["divided by " + " and ".join(down)] if down else []
+    explained = set()
+    for probe in exercise.probes:
+        for key in record[probe.name].fields():
+            ratio = _ratio(student, probe, key)
+            wanted = ratios.get(probe.name, ratio)
+            if ratio is not None and abs(ratio - wanted) < 1e-4 * abs(wanted):
+                explained.add((probe.name, key))
+    return f"Your result is the right one {', and '.join(words)}.", explained & set(student.departs)
+
+
+def _ratio(student: Student, probe: Probe, key: str) -> float | None:
+    """Give the one number that turns the right field into the student's.
+
+    NaN when there is no such number, None when the two cannot be compared.
+    """
+    have = as_tensor(student.record[probe.name].fields().get(key))
+    want = as_tensor(student.known.reference(probe).fields().get(key))
+    if have is None or want is None or have.shape != want.shape or have.is_complex():
         return None
-    names = sorted({name for sizes, _ in ratios for name in sizes})
-    powers = (-2, -1, 0, 1, 2)
-    for exponents in sorted(
-        torch.cartesian_prod(*[torch.tensor(powers)] * len(names)).reshape(-1, len(names)).tolist(),
-        key=lambda e: sum(abs(x) for x in e),
-    ):
-        fits = True
-        for sizes, ratio in ratios:
-            guess = 1.0
-            for name, power in zip(names, exponents, strict=True):
-                guess *= sizes.get(name, 1.0) ** power
-            fits &= abs(guess - ratio) < 1e-4 * abs(guess)
-        if fits:
-            up = [_power(n, e) for n, e in zip(names, exponents, strict=True) if e > 0]
-            down = [_power(n, -e) for n, e in zip(names, exponents, strict=True) if e < 0]
-            words = (["multiplied by " + " and ".join(up)] if up else []) + (
-                ["divided by " + " and ".join(down)] if down else []
-            )
-            return f"Your result is the right one {', and '.join(words)}."
+    have, want = have.double(), want.double()
+    solid = want.abs() > 1e-3 * want.abs().max() if want.numel() else want.bool()
+    if not solid.any() or not have.isfinite().all() or not want.isfinite().all():
+        return None
+    ratio = have[solid] / want[solid]
+    if (ratio.max() - ratio.min()).abs() > 1e-4 * ratio.abs().max():
+        return math.nan
+    return ratio.mean().item()
+
+
+def _exponents(
+    sizes: Mapping[str, Mapping[str, float]], ratios: Mapping[str, float]
+) -> dict[str, int] | None:
+    """Write the ratios as products of powers of the named sizes; small powers first."""
+    names = sorted({name for named in sizes.values() for name in named})
+    tries = itertools.product((-2, -1, 0, 1, 2), repeat=len(names))
+    for exponents in sorted(tries, key=lambda e: sum(abs(x) for x in e)):
+        guesses = (
+            (math.prod(sizes[p].get(n, 1.0) ** e for n, e in zip(names, exponents, strict=True)), r)
+            for p, r in ratios.items()
+        )
+        if all(abs(guess - ratio) < 1e-4 * abs(guess) for guess, ratio in guesses):
+            return dict(zip(names, exponents, strict=True))
     return None
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u01_divergences.inputs import two_networks
 from kdlib.losses import divergences
@@ -106,7 +106,7 @@ JSD = Exercise(
     criteria=(
         matches("the value of each row", 1.0, "plain", "half", "equal"),
         gradients("the student's gradient", 0.5, "plain"),
-        law("JSD / beta tends to the forward KL", 0.5, ("small beta",), _limit),
+        main(law("JSD / beta tends to the forward KL", 0.5, ("small beta",), _limit)),
         matches("large logits", 0.5, "large"),
         rejects("beta = 1 is refused", 0.5, "beta = 1"),
         tidy(0.5),

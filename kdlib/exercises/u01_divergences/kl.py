@@ -7,7 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.checks.criteria import gradients, law, matches, rejects
+from kdlib.checks.criteria import gradients, law, main, matches, rejects
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import positive
 from kdlib.exercises.u01_divergences.inputs import two_networks
@@ -76,7 +76,14 @@ KL = Exercise(
     criteria=(
         matches("the value of each row", 1.0, "plain", "T = 1"),
         gradients("the student's gradient", 0.5, "plain"),
-        law("zero at agreement, never negative", 0.5, ("equal", "plain"), _zero_and_never_negative),
+        main(
+            law(
+                "zero at agreement, never negative",
+                0.5,
+                ("equal", "plain"),
+                _zero_and_never_negative,
+            )
+        ),
         matches("large logits", 0.5, "large"),
         rejects("T = 0 is refused", 0.5, "T = 0"),
     ),

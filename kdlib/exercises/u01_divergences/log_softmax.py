@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from kdlib.checks.criteria import law, matches, rejects, tidy
+from kdlib.checks.criteria import law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import positive
 from kdlib.exercises.u01_divergences.inputs import one_network
@@ -62,7 +62,7 @@ LOG_SOFTMAX = Exercise(
     ),
     criteria=(
         matches("the value", 1.0, "plain", "T = 1"),
-        law("probabilities sum to one", 0.5, ("plain",), _sums_to_one),
+        main(law("probabilities sum to one", 0.5, ("plain",), _sums_to_one)),
         matches("large logits", 1.0, "large", "very negative", "far apart"),
         rejects("T = 0 is refused", 0.5, "T = 0"),
         tidy(0.5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdlib.checks.criteria import facts, matches
+from kdlib.checks.criteria import facts, matches, side
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import Spy, draw
 from kdlib.exercises.u02_soft_targets.inputs import soft_term
@@ -140,16 +140,18 @@ DISTILL_STEP = Exercise(
             "two steps",
             keys=("student after step 1", "student after step 2"),
         ),
-        facts(
-            "the loss is a plain number",
-            0.5,
-            "two steps",
-            (
-                "loss is a plain number",
-                True,
-                "You return a tensor. Whoever collects it in a list keeps its graph alive.",
-            ),
-            unless=NEVER,
+        side(
+            facts(
+                "the loss is a plain number",
+                0.5,
+                "two steps",
+                (
+                    "loss is a plain number",
+                    True,
+                    "You return a tensor. Whoever collects it in a list keeps its graph alive.",
+                ),
+                unless=NEVER,
+            )
         ),
     ),
     mistakes=(

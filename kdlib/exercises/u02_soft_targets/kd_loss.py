@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import losses
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import positive
 from kdlib.exercises.u02_soft_targets.inputs import batch, sizes, soft_term
@@ -162,7 +162,7 @@ KD_LOSS = Exercise(
         matches("the soft term", 1.0, "soft", "soft, other sizes"),
         matches("the hard term and the mixture", 0.5, "hard", "mixed"),
         gradients("the student's gradient", 0.5, "mixed", arguments=("student_logits",)),
-        gradients("the teacher is a constant", 0.5, "mixed", arguments=("teacher_logits",)),
+        side(gradients("the teacher is a constant", 0.5, "mixed", arguments=("teacher_logits",))),
         law(
             "the gradient's scale does not depend on T",
             0.5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import law, matches, rejects, tidy
+from kdlib.checks.criteria import law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw, positive
 
@@ -88,8 +88,8 @@ ENSEMBLE_SOFT_TARGETS = Exercise(
     criteria=(
         matches("the value", 1.0, "plain", "moved"),
         matches("a temperature above 1", 0.75, "warm", "one"),
-        law("rows sum to one", 0.25, ("plain",), _sums_to_one),
-        law("nobody outvotes the others", 0.5, ("shouting",), _nobody_outvotes),
+        main(law("rows sum to one", 0.25, ("plain",), _sums_to_one)),
+        main(law("nobody outvotes the others", 0.5, ("shouting",), _nobody_outvotes)),
         matches("no overflow on large logits", 0.25, "large"),
         rejects("T = 0 is refused", 0.25, "T = 0"),
         tidy(0.25),

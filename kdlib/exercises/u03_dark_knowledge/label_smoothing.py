@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 
@@ -127,7 +127,14 @@ LABEL_SMOOTHING_LOSS = Exercise(
         matches("the value", 1.0, "plain", "other"),
         matches("from plain labels to none", 0.5, "none", "all"),
         gradients("the gradient", 0.5, "plain"),
-        law("an undecided student pays the same for any targets", 0.5, ("undecided",), _undecided),
+        main(
+            law(
+                "an undecided student pays the same for any targets",
+                0.5,
+                ("undecided",),
+                _undecided,
+            )
+        ),
         matches("no overflow on large logits", 0.25, "large"),
         rejects("smoothing above 1 is refused", 0.25, "too much"),
         tidy(0.25),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import law, matches, tidy
+from kdlib.checks.criteria import law, main, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 
@@ -178,8 +178,8 @@ MERGE_SPECIALISTS = Exercise(
         matches("one specialist", 1.25, "one"),
         matches("two specialists that share a class", 1.0, "two", keys=("value",)),
         law("rows sum to one", 0.25, ("one",), _sums_to_one),
-        law("no other distribution does better", 0.5, ("two",), _smallest),
-        matches("where all agree, and without specialists", 0.5, "agree", "none"),
+        main(law("no other distribution does better", 0.5, ("two",), _smallest)),
+        side(matches("where all agree, and without specialists", 0.5, "agree", "none")),
         tidy(0.5),
     ),
     mistakes=(

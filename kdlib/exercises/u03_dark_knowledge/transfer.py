@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from kdlib import losses
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, main, matches, rejects, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw, positive
 
@@ -161,14 +161,16 @@ TRANSFER_LOSS = Exercise(
         gradients("the gradient", 0.75, "plain", arguments=("student_logits",)),
         matches("a batch without any label", 0.75, "none labelled", "all soft"),
         gradients("its gradient", 0.25, "none labelled"),
-        law(
-            "without a label the soft term is left, and its weight",
-            0.25,
-            ("all soft", "none labelled"),
-            _no_labels_is_soft,
+        main(
+            law(
+                "without a label the soft term is left, and its weight",
+                0.25,
+                ("all soft", "none labelled"),
+                _no_labels_is_soft,
+            )
         ),
         law("unlabelled copies change nothing", 0.25, ("copies",), _copies_change_nothing),
-        gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_logits",)),
+        side(gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_logits",))),
         rejects("T = 0 is refused", 0.25, "T = 0"),
         tidy(0.25),
     ),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import museum
-from kdlib.checks.criteria import law, matches
+from kdlib.checks.criteria import law, main, matches
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import Spy, draw
 from kdlib.exercises.u04_trust.watch import Watch, rows_of, two_terms, weights
@@ -115,11 +115,13 @@ EXHIBIT_1 = Exercise(
         Probe("10 classes", "36 images of 10 classes", classroom(36, 10), run=weighed(T)),
     ),
     criteria=(
-        law(
-            "both terms weigh what the script says",
-            0.75,
-            ("4 classes", "10 classes"),
-            _weights_hold,
+        main(
+            law(
+                "both terms weigh what the script says",
+                0.75,
+                ("4 classes", "10 classes"),
+                _weights_hold,
+            )
         ),
         matches("the student it trains", 0.75, "4 classes", "10 classes", keys=("student",)),
     ),

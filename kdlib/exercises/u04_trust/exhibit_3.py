@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import museum
-from kdlib.checks.criteria import law, matches
+from kdlib.checks.criteria import law, main, matches
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u04_trust.exhibit_1 import classroom, weighed
 
@@ -74,7 +74,9 @@ EXHIBIT_3 = Exercise(
         Probe("3 steps", "three steps on 40 images of 4 classes", classroom(40, 4), run=weighed(T)),
     ),
     criteria=(
-        law("the student learns from the teacher", 0.75, ("3 steps",), _learns_from_the_teacher),
+        main(
+            law("the student learns from the teacher", 0.75, ("3 steps",), _learns_from_the_teacher)
+        ),
         matches("the student it trains", 0.75, "3 steps", keys=("student",)),
     ),
     mistakes=(

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import norm, t
 
 from kdlib import evaluation
-from kdlib.checks.criteria import law, matches, rejects
+from kdlib.checks.criteria import law, main, matches, rejects
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 
 # accuracies around 80 are known to 4e-6 in float32, and two seeds make that 25 times larger
@@ -84,11 +84,13 @@ PAIRED_INTERVAL = Exercise(
         matches("the mean difference", 0.5, "5 seeds", "20 seeds", keys=("mean",)),
         matches("the interval", 1.0, "5 seeds", "20 seeds", keys=("low", "high")),
         matches("two seeds", 0.5, "2 seeds"),
-        law(
-            "surer means wider",
-            0.25,
-            ("5 seeds", "5 seeds, 80 %"),
-            _around_the_mean,
+        main(
+            law(
+                "surer means wider",
+                0.25,
+                ("5 seeds", "5 seeds, 80 %"),
+                _around_the_mean,
+            )
         ),
         matches("another confidence", 0.25, "5 seeds, 80 %"),
         rejects("one seed, or no pairs, is refused", 0.5, "1 seed", "no pairs"),

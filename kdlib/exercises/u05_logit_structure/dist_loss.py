@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.checks.criteria import gradients, law, matches, tidy
+from kdlib.checks.criteria import gradients, law, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u05_logit_structure.inputs import without_targets
 from kdlib.losses import structure as logits
@@ -166,7 +166,7 @@ DIST_LOSS = Exercise(
         law("linear in both weights", 0.25, ("both", "rows", "columns"), _two_terms),
         law("zero where all relations are right", 0.5, ("halfway",), _relations_only),
         gradients("the student's gradient", 0.5, "both", arguments=("student_logits",)),
-        gradients("the teacher is a constant", 0.25, "both", arguments=("teacher_logits",)),
+        side(gradients("the teacher is a constant", 0.25, "both", arguments=("teacher_logits",))),
         matches("an undecided student gives no NaN", 0.5, "undecided"),
         tidy(0.25),
     ),

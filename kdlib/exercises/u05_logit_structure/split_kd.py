@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.checks.criteria import facts, law, matches, tidy
+from kdlib.checks.criteria import facts, law, main, matches, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u05_logit_structure.inputs import batch, kl, one_hot, parts, split
 from kdlib.losses import structure as logits
@@ -177,7 +177,7 @@ SPLIT_KD = Exercise(
     criteria=(
         matches("TCKD", 1.0, "plain", "other", keys=("TCKD",)),
         matches("NCKD", 1.0, "plain", "other", "hot", keys=("NCKD",)),
-        law("the halves make up the whole", 0.5, ("plain",), _identity),
+        main(law("the halves make up the whole", 0.5, ("plain",), _identity)),
         matches("a certain network does no harm", 1.0, "certain", "far too certain", keys=BOTH),
         matches("the student's gradient", 0.5, "plain", keys=("gradient of student_logits",)),
         facts(
@@ -186,7 +186,7 @@ SPLIT_KD = Exercise(
             "plain",
             (TEACHER, False, "A gradient arrives at teacher_logits. It has to be a constant."),
         ),
-        law("two classes leave no rest", 0.5, ("two classes",), _two_classes),
+        main(law("two classes leave no rest", 0.5, ("two classes",), _two_classes)),
         tidy(0.25),
     ),
     mistakes=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdlib.checks.criteria import gradients, law, matches, tidy
+from kdlib.checks.criteria import gradients, law, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u05_logit_structure.inputs import batch, kl
 from kdlib.losses import structure as logits
@@ -107,7 +107,7 @@ STANDARDISED_KD = Exercise(
         matches("the soft term", 1.0, "soft", "warm"),
         matches("the hard term and the mixture", 0.5, "hard", "mixed", "other"),
         gradients("the student's gradient", 0.5, "mixed", arguments=("student_logits",)),
-        gradients("the teacher is a constant", 0.25, "mixed", arguments=("teacher_logits",)),
+        side(gradients("the teacher is a constant", 0.25, "mixed", arguments=("teacher_logits",))),
         law("blind to either scale", 0.5, ("soft", "teacher x4", "student x4"), _blind_to_scale),
         law("the temperature counts", 0.25, ("soft", "warm"), _depends_on_T),
         tidy(0.25),

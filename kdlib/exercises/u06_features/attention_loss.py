@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u06_features.inputs import maps
 from kdlib.losses import features
@@ -126,7 +126,7 @@ ATTENTION_LOSS = Exercise(
     criteria=(
         matches("the value", 1.0, "plain", "other"),
         gradients("the gradient", 0.5, "plain", arguments=("student_features",)),
-        gradients("the teacher is a constant", 0.5, "plain", arguments=("teacher_features",)),
+        side(gradients("the teacher is a constant", 0.5, "plain", arguments=("teacher_features",))),
         law("scale does not matter", 0.5, ("plain", "scaled"), _scale_does_not_matter),
         law("zero between equals", 0.25, ("equal",), _zero_at_home),
         matches("a dead map", 0.25, "dead"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u06_features.inputs import maps
 from kdlib.losses import features
@@ -109,7 +109,7 @@ FSP_MATRIX = Exercise(
     criteria=(
         matches("the value", 1.0, "plain", "other"),
         gradients("the gradient of both layers", 0.5, "plain"),
-        law("positions have no order", 0.25, ("plain", "moved"), _positions_are_a_set),
+        main(law("positions have no order", 0.25, ("plain", "moved"), _positions_are_a_set)),
         matches("maps of two sizes", 0.5, "first larger", "second larger"),
         rejects("batches that differ are refused", 0.25, "batches"),
         tidy(0.25),

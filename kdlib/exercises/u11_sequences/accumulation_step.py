@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import training
-from kdlib.checks.criteria import facts, matches
+from kdlib.checks.criteria import facts, matches, side
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.exercises.u11_sequences.inputs import flat, right_padded, tiny
 
@@ -129,15 +129,17 @@ ACCUMULATION_STEP = Exercise(
             "two updates",
             ("updates for two calls", 2, "For two calls the optimiser stepped {seen} times."),
         ),
-        facts(
-            "the loss is a plain number",
-            0.25,
-            "two updates",
-            (
-                "loss is a plain number",
-                True,
-                "You return a tensor. Whoever collects it in a list keeps its graph alive.",
-            ),
+        side(
+            facts(
+                "the loss is a plain number",
+                0.25,
+                "two updates",
+                (
+                    "loss is a plain number",
+                    True,
+                    "You return a tensor. Whoever collects it in a list keeps its graph alive.",
+                ),
+            )
         ),
     ),
     mistakes=(

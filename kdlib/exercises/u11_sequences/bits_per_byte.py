@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import evaluation
-from kdlib.checks.criteria import law, matches, rejects, tidy
+from kdlib.checks.criteria import law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.exercises.u11_sequences.inputs import right_padded
@@ -88,7 +88,7 @@ BITS_PER_BYTE = Exercise(
     ),
     criteria=(
         matches("the value", 1.5, "plain", "other"),
-        law("what can be counted by hand", 0.5, ("uniform",), _uniform),
+        main(law("what can be counted by hand", 0.5, ("uniform",), _uniform)),
         rejects("a text without bytes is refused", 0.25, "no bytes"),
         tidy(0.25),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u12_on_policy.inputs import (
     by_entries,
@@ -127,7 +127,11 @@ JSD = Exercise(
         matches("the value between the ends", 1.0, "beta = 0.1", "beta = 0.9", "beta = 0.5"),
         matches("the two ends", 0.5, "beta = 0", "beta = 1"),
         gradients("the student's gradient", 0.5, "beta = 0.1", arguments=("student_logits",)),
-        gradients("the teacher is a constant", 0.25, "beta = 0.1", arguments=("teacher_logits",)),
+        side(
+            gradients(
+                "the teacher is a constant", 0.25, "beta = 0.1", arguments=("teacher_logits",)
+            )
+        ),
         gradients("padding reaches neither value nor gradient", 0.5, "padding"),
         law("zero at agreement", 0.25, ("equal",), _zero_at_home),
         matches("no overflow on large logits", 0.25, "large"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u12_on_policy.inputs import (
     by_entries,
@@ -105,7 +105,11 @@ SKEW_KL = Exercise(
         matches("the value", 1.0, "alpha = 0.1", "alpha = 0.4"),
         matches("alpha = 0 is the forward KL", 0.25, "alpha = 0"),
         gradients("the student's gradient", 0.5, "alpha = 0.1", arguments=("student_logits",)),
-        gradients("the teacher is a constant", 0.25, "alpha = 0.1", arguments=("teacher_logits",)),
+        side(
+            gradients(
+                "the teacher is a constant", 0.25, "alpha = 0.1", arguments=("teacher_logits",)
+            )
+        ),
         law("never more than log(1 / alpha)", 0.25, ("opposed",), _bounded),
         gradients("padding reaches neither value nor gradient", 0.5, "padding"),
         matches("no overflow on large logits", 0.5, "large"),

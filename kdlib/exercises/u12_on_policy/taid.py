@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u12_on_policy.inputs import (
     by_entries,
@@ -113,7 +113,9 @@ TAID_LOSS = Exercise(
         matches("the value", 1.0, "t = 0.4", "t = 0.7"),
         matches("t = 1 is the forward KL", 0.25, "t = 1"),
         gradients("the student's gradient", 0.75, "t = 0.4", arguments=("student_logits",)),
-        gradients("the teacher is a constant", 0.25, "t = 0.4", arguments=("teacher_logits",)),
+        side(
+            gradients("the teacher is a constant", 0.25, "t = 0.4", arguments=("teacher_logits",))
+        ),
         law("nothing to learn at t = 0", 0.25, ("t = 0",), _nothing_at_zero),
         gradients("padding reaches neither value nor gradient", 0.5, "padding"),
         rejects("t outside 0..1 is refused", 0.25, "t = 1.2"),

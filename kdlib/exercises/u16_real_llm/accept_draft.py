@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlib.checks.criteria import facts, law, matches, tidy
+from kdlib.checks.criteria import facts, law, main, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.decoding import speculative
 
@@ -231,19 +231,21 @@ ACCEPT_DRAFT = Exercise(
     criteria=(
         matches("all stay, and one more", 0.5, "all stay", "one stays"),
         matches("the first refusal ends it", 0.5, "first", "middle", "one refused"),
-        law("distributed as the large model", 1.0, ("grid",), _as_the_large_model),
+        main(law("distributed as the large model", 1.0, ("grid",), _as_the_large_model)),
         matches("many drafts", 0.5, "many", keys=(TABLE,)),
         matches("probabilities and uniforms of 0", 0.25, "never", "rare", "zero"),
-        facts(
-            "tokens are whole numbers",
-            0.25,
-            "many",
-            (
-                "kind",
-                "whole numbers",
-                "Your tokens are of type {seen}. They go back into a model, whose embedding "
-                "takes whole numbers.",
-            ),
+        side(
+            facts(
+                "tokens are whole numbers",
+                0.25,
+                "many",
+                (
+                    "kind",
+                    "whole numbers",
+                    "Your tokens are of type {seen}. They go back into a model, whose embedding "
+                    "takes whole numbers.",
+                ),
+            )
         ),
         tidy(0.25),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlib.checks.criteria import law, matches, rejects, tidy
+from kdlib.checks.criteria import law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw, positive
 from kdlib.decoding import speculative
@@ -172,7 +172,14 @@ ACCEPTANCE = Exercise(
     criteria=(
         matches("the value", 1.0, "plain"),
         matches("at a temperature", 0.75, "warm", "cold"),
-        law("a probability, and 1 for equal models", 0.5, ("plain", "equal", "disjoint"), _bounded),
+        main(
+            law(
+                "a probability, and 1 for equal models",
+                0.5,
+                ("plain", "equal", "disjoint"),
+                _bounded,
+            )
+        ),
         law("the two models may change places", 0.25, ("warm", "swapped", "shifted"), _symmetric),
         matches("NaN in the padding does no harm", 0.25, "broken"),
         rejects("bad input is refused", 0.5, "T = 0", "T < 0", "no token"),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.checks.criteria import facts, law, matches, rejects, tidy
+from kdlib.checks.criteria import facts, law, main, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.models import pruning
@@ -178,7 +178,7 @@ BLOCK_INFLUENCE = Exercise(
     ),
     criteria=(
         matches("the value", 1.25, "plain", "left"),
-        law("0 for scaling, 2 for turning round", 0.5, ("scaled", "turned"), _scaling),
+        main(law("0 for scaling, 2 for turning round", 0.5, ("scaled", "turned"), _scaling)),
         matches("NaN in the padding does no harm", 0.25, "broken"),
         facts(
             "the states stay as they are",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlib.checks.criteria import gradients, law, matches, tidy
+from kdlib.checks.criteria import gradients, law, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Criterion, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.losses import sequences as losses
@@ -271,7 +271,7 @@ CACHED_KD = Exercise(
         _with_gradient("NaN where nothing counts does no harm", 0.25, "broken"),
         _with_gradient("a student that is very sure", 0.25, "sure"),
         matches("rounded log-probabilities", 0.25, "rounded"),
-        _with_gradient("no position counts", 0.25, "none"),
+        side(_with_gradient("no position counts", 0.25, "none")),
         tidy(0.25),
     ),
     mistakes=(
