@@ -375,3 +375,24 @@ def test_a_trial_of_the_sandbox_that_is_killed_is_no_missing_bubblewrap(
     assert "nstall bubblewrap" not in str(refused.value)
     assert len(tried) == 2
     sandbox.require_sandbox.cache_clear()
+
+
+HONEST = {
+    "another default dtype": "torch.set_default_dtype(torch.float64)",
+    "no gradients": "torch.set_grad_enabled(False)",
+    "the collector": "import gc\ngc.collect()  # nbgrader needs no more; a training signal. os.kill",
+    "a timer": "%%time\nx = 1",
+}
+
+
+@pytest.mark.usefixtures("here")
+def test_honest_habits_cost_nothing_and_are_not_remarked_on(
+    course: Course, template: NotebookNode
+) -> None:
+    for number, scratch in enumerate(HONEST.values()):
+        notebook = tiny.fill(template, tiny.RIGHT)
+        notebook.cells.insert(2, nbformat.v4.new_code_cell(scratch))
+        course.submit(f"s{number}", tiny.UNIT, notebook)
+    autograde(course.root, [tiny.UNIT], SETTINGS)
+    assert course.scores(tiny.UNIT) == {f"s{n}": FULL for n in range(len(HONEST))}
+    assert [outcome.eye for outcome in Store(course.root, tiny.UNIT).outcomes()] == [[]] * 4
