@@ -148,4 +148,5 @@ def _row(scores: dict[str, float], names: list[str]) -> list[str]:
 def _plain(field: object) -> str:
     """Keep a spreadsheet from taking a student's name for a formula."""
     text = str(field)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+    formula = text[:1] in ("=", "+", "-", "@", "\t") and text != "-"
+    return f"'{text}" if formula else text

@@ -139,9 +139,9 @@ def _texts(outcome: Outcome, given: Mapping[str, str]) -> Iterator[Text]:
     """Give the code that a student wrote, without what everybody was given."""
     cells = json.loads(outcome.notebook)["cells"] if outcome.notebook else []
     for cell in cells:
-        source = "".join(cell["source"])
+        source = cell["source"] = "".join(cell["source"])
         if _is_code(cell) and source not in given.values():
-            where = _where(cell | {"source": source}) or "another cell"
+            where = _where(cell) or "another cell"
             yield Text(outcome.student, where, source, shape(source, given.values()))
 
 

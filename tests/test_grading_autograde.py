@@ -380,7 +380,7 @@ def test_a_trial_of_the_sandbox_that_is_killed_is_no_missing_bubblewrap(
 HONEST = {
     "another default dtype": "torch.set_default_dtype(torch.float64)",
     "no gradients": "torch.set_grad_enabled(False)",
-    "the collector": "import gc\ngc.collect()  # nbgrader needs no more; a training signal. os.kill",
+    "the collector": "import gc\ngc.collect()  # a training signal. Not os.kill",
     "a timer": "%%time\nx = 1",
 }
 
