@@ -66,7 +66,7 @@ evidence: .venv/dev ## regenerate the experiments behind the course's claims (NA
 grade-demo: .venv/dev ## grade three invented students with nbgrader's own commands
 	@$(BIN)/python -m grading.demo
 
-bench-grading: .venv/dev ## time nbgrader's autograde against kdgrade (ARGS="--count 12", ARGS="--scale 10 100 300")
+bench-grading: .venv/dev ## time nbgrader's autograde against kdgrade (ARGS="--count 12", ARGS="--many 1000")
 	@$(BIN)/python -m grading.bench $(ARGS)
 
 bench: .venv/dev ## time the import of kdlib and every check
