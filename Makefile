@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lab teach test test-quick test-bounds test-seeds lint mutate release publish evidence grade-demo bench bench-grading
+.PHONY: help lab teach test test-quick test-bounds test-seeds blind lint mutate release publish evidence grade-demo bench bench-grading
 
 PYTHON ?= python3
 PORT ?= 8888
@@ -43,6 +43,10 @@ test-bounds: ## run the tests that depend on versions with the lowest and the ne
 
 test-seeds: .venv/dev ## check every right answer on 200 seeds, some by night (ARGS="02 03" for units, ARGS="--seeds 20")
 	@$(BIN)/python -m tests.seeds $(ARGS)
+
+blind: .venv/dev ## measure the checks on wrong answers that their authors have not seen, against the last count
+	@$(BIN)/python -m tests.blind
+	@KDLIB_MEASURE=1 $(BIN)/python -m pytest -q -n 2 tests/test_blind.py
 
 lint: .venv/dev ## check style, units, and that what is committed is what the sources build
 	@echo "Checking style and units ..."
