@@ -128,12 +128,13 @@ for ax, (name, z) in zip(axes, pair.items(), strict=True):
 plots.show(
     "Two heat maps of 60 by 60 similarities. The teacher's has bright blocks of six by six along "
     "the diagonal, one for each class, and larger pale blocks where classes resemble each other. "
-    "The untrained student's is a blur with faint blocks."
+    "The untrained student's has vertical stripes: some images are like everybody."
 )
 
 # %% [markdown]
 # *Figure: similarities of 60 images, six of each class in a row. The teacher's matrix (left) has
-# a block for each class; the untrained student's (right) hardly any.*
+# a block for each class; the untrained student's (right) has stripes: images with large features
+# resemble everybody.*
 #
 # **Similarity-preserving** distillation (SP; Tung and Mori,
 # [arXiv 1907.09682](https://arxiv.org/abs/1907.09682)) asks the student for the teacher's picture.
@@ -233,10 +234,10 @@ print(f"teacher:           {neighbours(teacher_features):.1f} %")
 # %%
 square = torch.zeros(1, requires_grad=True)
 square.sqrt().clamp(min=1e-6).backward()
-print("root, then clamp:", square.grad)
+print("root, then clamp:", square.grad.item())
 square.grad = None
 square.clamp(min=1e-12).sqrt().backward()
-print("clamp, then root:", square.grad)
+print("clamp, then root:", square.grad.item())
 
 # %% [markdown]
 # ### Your turn
@@ -284,7 +285,8 @@ check("07.rkd_distance_loss", rkd_distance_loss)
 # %%
 bags, trousers = (labels == 8).nonzero().flatten()[:2], (labels == 1).nonzero().flatten()[:2]
 four = torch.cat([bags, trousers])
-print(relations.relative_distances(features[four]).round(decimals=2))
+for row in relations.relative_distances(features[four]):
+    print("  ".join(f"{distance:.1f}" for distance in row))
 
 # %% [markdown]
 # ## 7.3 The corners of triangles
@@ -355,7 +357,7 @@ with torch.no_grad():
     z = student(images)
     for rows in (16, 64):
         ours = relations.pkt_loss(z[:rows], features[:rows]).item()
-        print(f"{rows} rows: mean over rows {ours:.4f} nats, over entries {ours / rows:.6f}")
+        print(f"{rows} rows: mean over rows {ours:.3f} nats, over entries {ours / rows:.0e}")
 
 # %% [markdown]
 # ## 7.4 Watch it learn
@@ -787,7 +789,7 @@ plots.show(
 # %% [markdown]
 # *Figure: the normaliser that the first batch set (flat) and the one that each batch would have given. Bank
 # and heads are random at first; a random cosine in 64 dimensions over a temperature of 0.1 makes Z about
-# 2.2 $n$, some 6,500. Later batches swing around that by a fifth and more, and do not leave it.*
+# 2.2 $n$, some 6,500. Later batches swing around that, a sixth below and nearly a third above.*
 #
 # You may have expected a drift. In this run there is none, and the neighbours do not care whether Z is
 # frozen (printed above; one seed, so read no ranking into it). Is the freeze a bug, then? A factor in Z is a shift of all logits, NCE is built to live with a
