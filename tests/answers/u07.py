@@ -478,7 +478,7 @@ class TrainerDetached:
     def __init__(self, student, teacher, student_head, teacher_head, temperature=0.1, lr=2e-3):
         self.teacher = teacher.requires_grad_(False).eval()
         self.student = nn.Sequential(student, student_head)
-        self.inner, self.head, self.tau = student, teacher_head, temperature
+        self.head, self.tau = teacher_head, temperature
         parameters = {*self.student.parameters(), *teacher_head.parameters()}
         self.optimizer = torch.optim.Adam(sorted(parameters, key=id), lr)
 
@@ -876,7 +876,6 @@ EQUIVALENT = {
         "not copied @ *": "the list is used once",
         "half precision @ *": "zeros and ones",
         "a check left out @ *": _UNSAID,
-        "one thing for the other @ self.inner*": "nothing reads it",
         "logarithm of a softmax @ *": "the scores of the probes are small",
         "an argument not passed on @ *": "the default does as well here",
         "the other truth value @ *": "set anew in each step",

@@ -59,6 +59,9 @@ def _steps(answer, a: Arguments, labels: bool) -> dict:
     student, teacher = a["student"], a["teacher"]
     heads = a["student_head"], a["teacher_head"]
     others = copy.deepcopy((student, teacher, *heads))
+    with torch.no_grad():
+        for parameter in others[1].parameters():
+            parameter.neg_()
     trainer = answer(student, teacher, *heads, a["temperature"], a["lr"])
     answer(*others, 2 * a["temperature"], a["lr"])  # a second trainer is no business of the first
     parts = dict(zip(PARTS, (student, *heads), strict=True))
