@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint mutate release evidence grade-demo bench bench-grading
+.PHONY: help lab test test-seeds lint mutate release evidence grade-demo bench bench-grading
 
 PYTHON ?= python3
 PORT ?= 8888
@@ -25,6 +25,9 @@ lab: .venv/course ## open JupyterLab at notebooks/ (PORT=8888; ARGS= to jupyter 
 test: lint ## run everything CI runs: lint, builder check, tests, every solution notebook (ARGS= to pytest)
 	@echo "Running the tests and every solution notebook, two at a time ..."
 	@$(BIN)/python -m pytest -n 2 --durations 10 tests solutions $(ARGS)
+
+test-seeds: .venv/dev ## check every right answer on 200 seeds, some by night (ARGS="02 03" for units, ARGS="--seeds 20")
+	@$(BIN)/python -m tests.seeds $(ARGS)
 
 lint: .venv/dev ## check style, units, and that what is committed is what the sources build
 	@echo "Checking style and units ..."
