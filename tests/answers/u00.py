@@ -27,7 +27,7 @@ def softmax_by_hand(logits, temperature):
 
 def softmax_logsumexp(logits, temperature):
     if temperature <= 0.0:
-        raise ValueError("temperature")
+        raise ValueError(f"T = {temperature}")
     return (logits / temperature - torch.logsumexp(logits / temperature, -1, keepdim=True)).exp()
 
 
