@@ -368,6 +368,7 @@ print(f"cross_entropy: {F.cross_entropy(teacher_logits, test.targets):.4f} nats"
 # Write `fit_temperature(logits, targets, temperatures)`.
 #
 # - `logits` is (N, C), `targets` (N,), `temperatures` (K,): the ones to try, in any order.
+#   The best one may stand at either end, even where all are far too cold for logits in the thousands.
 #   {= temperatures in any order; the best one at an end}
 # - Return the temperature with the smallest NLL, as a Python float.
 #   {= over-confident and under-confident models; a Python float}

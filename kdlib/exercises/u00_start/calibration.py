@@ -16,7 +16,12 @@ _GRID = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def _miscalibrated(
-    *places: int, best: int, rows: int = 400, classes: int = 5, dtype: torch.dtype = torch.float64
+    *places: int,
+    best: int,
+    rows: int = 400,
+    classes: int = 5,
+    times: float = 1.0,
+    dtype: torch.dtype = torch.float64,
 ):
     """Logits for which `_GRID[best]` is about right, and those `places` of the grid in their order.
 
@@ -28,7 +33,7 @@ def _miscalibrated(
         calibrated = draw(g, rows, classes, scale=1.5)
         targets = torch.multinomial(calibrated.softmax(-1), 1, generator=g).squeeze(-1)
         return {
-            "logits": (calibrated * grid[best]).to(dtype),
+            "logits": (calibrated * grid[best] * times).to(dtype),
             "targets": targets,
             "temperatures": grid[list(places)].to(dtype),
         }
@@ -121,6 +126,12 @@ FIT_TEMPERATURE = Exercise(
             run=number,
         ),
         Probe(
+            "too cold",
+            "logits in the thousands, for which every temperature is far too cold",
+            _miscalibrated(0, 1, 2, 3, 4, 5, best=5, times=5000.0),
+            run=number,
+        ),
+        Probe(
             "one",
             "a single temperature, and rows of two classes",
             _miscalibrated(2, best=4, rows=50, classes=2),
@@ -142,7 +153,7 @@ FIT_TEMPERATURE = Exercise(
             keys=("value",),
         ),
         matches("temperatures in any order", 0.5, "unsorted", "float32", keys=("value",)),
-        matches("the best one at an end", 0.5, "edge", "front", "one", keys=("value",)),
+        matches("the best one at an end", 0.5, "edge", "front", "too cold", "one", keys=("value",)),
         python_float(0.5, "over-confident"),
         tidy(0.5),
     ),
