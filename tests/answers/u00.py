@@ -268,6 +268,17 @@ EQUIVALENT = {
         "not converted @ z = logits.double() / temperature*": _FLOAT64,
         "logarithm of a softmax @ *": "exp takes the logarithm back, also that of zero",
     },
+    "00.accuracy": {
+        "a check left out @ require_targets(*": _CHECKED,
+        "divided by another number of entries @ *": "a vector's length is its number of entries",
+        "not converted @ return float(np.mean(*": "NumPy's float64 is a Python float",
+        "a function left out @ *logits.softmax(dim=1)*": "a softmax keeps the order",
+        "probabilities for logits @ *": "a softmax keeps the order",
+        "the wrong way round @ *.eq(0)*": "a difference is zero in both directions",
+        "an argument not passed on @ order = *": "no two logits of a row are equal",
+        "the other truth value @ order = *": "no two logits of a row are equal",
+        "rounded to whole numbers @ *torch.float32)*": "float32 holds a share to seven digits",
+    },
     "00.nll": {
         "a check left out @ require_*": _CHECKED,
         "not converted @ rows = *": _FLOAT64,

@@ -33,9 +33,9 @@ def _classified(
 
 
 def _many(g: torch.Generator) -> Arguments:
-    """Draw rows of two or three classes; the logits are a view with its strides turned round."""
-    rows, classes = between(g, 150, 350), between(g, 2, 3)
-    targets = torch.randint(classes, (rows,), generator=g)
+    """Leave the last class without a row; the logits are a view with its strides turned round."""
+    rows, classes = between(g, 150, 350), between(g, 3, 4)
+    targets = torch.randint(classes - 1, (rows,), generator=g)
     return {"logits": draw(g, classes, rows).T, "targets": targets}
 
 
@@ -60,7 +60,7 @@ ACCURACY = Exercise(
             run=number,
         ),
         Probe("square", "6 rows of 6 classes", _classified([0, 1, 2, 3, 4, 5], (4, 5)), run=number),
-        Probe("many", "some hundred rows of two or three classes", _many, run=number),
+        Probe("many", "some hundred rows, none of them of the last class", _many, run=number),
         Probe(
             "all right",
             "8 rows that are all right",
@@ -70,8 +70,8 @@ ACCURACY = Exercise(
         Probe("one row", "a single row", _classified([2], (0, 1)), run=number),
         Probe(
             "below zero",
-            "float32 logits that are all near -1000",
-            _classified([0, 1, 2, 2, 1, 0, 2], (1, 6), 5.0, -1000.0, torch.float32),
+            "float32 logits that are all near -30000",
+            _classified([0, 1, 2, 2, 1, 0, 2], (1, 6), 5.0, -30_000.0, torch.float32),
             run=number,
         ),
     ),

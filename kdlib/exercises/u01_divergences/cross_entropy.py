@@ -51,6 +51,7 @@ SOFT_CROSS_ENTROPY = Exercise(
         Probe("own", "targets equal to the student's own probabilities", _targets(own=True)),
         Probe("another batch", "a batch of another size", _another_batch),
         Probe("one row", "a single row of 2 classes", _targets(rows=1, classes=2)),
+        Probe("one class", "rows of a single class", _targets(rows=3, classes=1)),
         Probe(
             "large",
             "logits in the thousands and one-hot targets",
@@ -66,7 +67,9 @@ SOFT_CROSS_ENTROPY = Exercise(
         ),
     ),
     criteria=(
-        matches("the value of each row", 1.0, "plain", "own", "another batch", "one row"),
+        matches(
+            "the value of each row", 1.0, "plain", "own", "another batch", "one row", "one class"
+        ),
         gradients("the gradient", 0.5, "plain", "large", "float32"),
         matches("one-hot targets give the usual loss", 0.5, "hard"),
         matches("large logits", 0.5, "large", "float32"),

@@ -66,6 +66,7 @@ LOG_SOFTMAX = Exercise(
         Probe("default", "a batch of another size, without a temperature", _default),
         Probe("another batch", "a batch of another size, at another T", _another_batch),
         Probe("one row", "a single row of 2 classes, T = 0.5", one_network(0.5, rows=1, classes=2)),
+        Probe("one class", "rows of a single class", one_network(1.5, rows=3, classes=1)),
         Probe("large", "logits in the thousands, T = 1", one_network(1.0, 3000.0)),
         Probe(
             "very negative",
@@ -84,7 +85,17 @@ LOG_SOFTMAX = Exercise(
         Probe("T < 0", "a temperature below 0", _negative),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "T = 1", "default", "another batch", "one row", "small"),
+        matches(
+            "the value",
+            1.0,
+            "plain",
+            "T = 1",
+            "default",
+            "another batch",
+            "one row",
+            "one class",
+            "small",
+        ),
         law("probabilities sum to one", 0.5, ("plain",), _sums_to_one),
         matches("large logits", 1.0, "large", "very negative", "far apart", "float32"),
         rejects("a temperature that is not positive is refused", 0.5, "T = 0", "T < 0", given=True),
