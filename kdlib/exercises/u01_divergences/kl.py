@@ -55,7 +55,7 @@ def _default(g: torch.Generator) -> Arguments:
 
 
 def _negative(g: torch.Generator) -> Arguments:
-    return two_networks(temperature=tenths(g, -40, -2))(g)
+    return two_networks(equal=True, temperature=tenths(g, -40, -2))(g)
 
 
 def _zero_and_never_negative(evidence: Evidence) -> str | None:

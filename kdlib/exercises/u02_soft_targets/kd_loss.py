@@ -13,7 +13,7 @@ from kdlib.exercises.u02_soft_targets.inputs import another_batch, batch, sizes,
 
 
 def _negative(g: torch.Generator) -> Arguments:
-    return batch(temperature=-between(g, 2, 40) / 10)(g)
+    return batch(temperature=-between(g, 2, 40) / 10, alpha=1.0, equal=True)(g)
 
 
 def _scale_of_gradient(evidence: Evidence) -> str | None:
