@@ -378,6 +378,14 @@ EQUIVALENT = {
         "cut off at a bound @ *": "the largest term of the sum is one",
         "broadcast the other way @ gaps = *": "the contract's logits have two dimensions",
     },
+    "01.kl_divergence": {
+        "a check left out @ require_*": _CHECKED,
+        "half precision @ return logits.float() if *": _HALF,
+        "not converted @ return logits.float() if *": _HALF,
+        "not converted @ both = *": _FLOAT64,
+        "an argument not passed on @ *": "without dim a table's softmax runs over dimension 1",
+        "arguments exchanged @ rows.append(torch.dot(*": "a dot product is symmetric",
+    },
     "01.soft_cross_entropy": {
         "a check left out @ require_*": _CHECKED,
         "cut off from the gradient @  => target_probs = *": "the text asks for the student's alone",
