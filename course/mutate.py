@@ -36,7 +36,7 @@ from kdlib.checks import catalogue
 from kdlib.checks.exercise import Evidence, Exercise
 from kdlib.checks.judge import judge
 from kdlib.checks.mutation import Mutant, Target
-from kdlib.checks.observe import observe
+from kdlib.checks.observe import observe, observe_probe
 from kdlib.checks.record import Observation, Record, same
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,9 +114,7 @@ class Bench:
         self.free = replace(exercise, id=f"{exercise.id} (free)", seals=(), forbids=())
         self.parts = {e: _one_by_one(e) for e in (self.exercise, self.free)}
         self.probes = {probe.name: probe for probe in exercise.probes}
-        self.expected = {
-            seed: observe(exercise, exercise.reference, seed, is_reference=True) for seed in SEEDS
-        }
+        self.expected = {seed: _expected(exercise, seed) for seed in SEEDS}
         self.constants = _constants(exercise, self.expected[SEEDS[0]])
 
     def passes(self, answer: Callable, seed: int, sealed: bool = True) -> bool:
@@ -131,6 +129,14 @@ class Bench:
     def records(self, answer: Callable, sealed: bool = True) -> list[Record]:
         """Observe an answer on fresh seeds."""
         return [observe(self.exercise if sealed else self.free, answer, seed) for seed in FRESH]
+
+
+def _expected(exercise: Exercise, seed: int) -> dict[str, Observation]:
+    """Observe the reference, and whether other inputs happen to give it the same result."""
+    return {
+        probe.name: observe_probe(exercise, probe, exercise.reference, seed, True, again=True)
+        for probe in exercise.probes
+    }
 
 
 def _one_by_one(exercise: Exercise) -> dict[str, Exercise]:

@@ -50,11 +50,12 @@ from kdlib.notebook import Dashboard, knobs, plots
 #
 # Write `softmax_with_temperature(logits, temperature)`.
 #
-# - `logits` is (..., C): any number of dimensions, and the last one holds the classes.
-# - Return a tensor of the same shape; each row sums to one.
-# - Logits may be in the thousands.
+# - `logits` is (..., C): any number of dimensions, and the last one holds the classes. {= the probabilities}
+# - Return a tensor of the same shape; each row sums to one. {= the probabilities}
+# - Logits may be in the thousands. {= large logits}
 # - A temperature that is not positive raises a `ValueError` that says what was given.
-# - The caller's `logits` stay as they are. `torch.softmax` is allowed.
+#   {= a temperature that is not positive}
+# - The caller's `logits` stay as they are. `torch.softmax` is allowed. {= no side effects}
 #
 # ### What a check says when an answer is wrong
 #
@@ -180,7 +181,9 @@ print("images", tuple(test.inputs.shape), "logits", tuple(teacher_logits.shape))
 # Write `accuracy(logits, targets)`.
 #
 # - `logits` is (N, C), `targets` (N,) holds the true class of each row as an index.
+#   {= the share of right rows}
 # - Return the share of rows that are predicted right: a Python float between 0 and 1.
+#   {= the share of right rows; a Python float}
 
 
 # %% exercise="00.accuracy"
@@ -307,9 +310,10 @@ plots.show(
 # Write `nll(logits, targets)`.
 #
 # - `logits` is (N, C), `targets` (N,); return a Python float, in nats.
-# - It is a mean over the rows.
+#   {= a Python float; the mean over the rows, in nats}
+# - It is a mean over the rows. {= the mean over the rows, in nats}
 # - A model may be certain and wrong: logits in the thousands, the true class at a probability that
-#   is zero in floating point. The NLL is then large, and finite.
+#   is zero in floating point. The NLL is then large, and finite. {= certain and wrong}
 
 
 # %% exercise="00.nll"
@@ -381,8 +385,11 @@ print(f"cross_entropy: {F.cross_entropy(teacher_logits, test.targets):.4f} nats"
 # Write `fit_temperature(logits, targets, temperatures)`.
 #
 # - `logits` is (N, C), `targets` (N,), `temperatures` (K,): the ones to try, in any order.
+#   The best one may stand at either end, even where all are far too cold for logits in the thousands.
+#   {= temperatures in any order; the best one at an end}
 # - Return the temperature with the smallest NLL, as a Python float.
-# - `F.cross_entropy` is the NLL too; use it here, so that this exercise stands on its own.
+#   {= over-confident and under-confident models; a Python float}
+# - `F.cross_entropy` is the NLL too; use it here, so that this exercise stands on its own. {= -}
 
 
 # %% exercise="00.fit_temperature"

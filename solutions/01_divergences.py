@@ -57,9 +57,11 @@ print("log_softmax:", F.log_softmax(z, dim=-1).tolist())
 # Write `log_softmax(logits, temperature)` from `exp`, `log`, `sum` and a maximum.
 #
 # - `logits` is (N, C); return (N, C) log-probabilities at temperature $T$.
-# - Not allowed: torch's own `log_softmax`, `softmax`, `logsumexp`, `cross_entropy`.
-# - Logits in the thousands give finite numbers.
+#   {= the value; probabilities sum to one}
+# - Not allowed: torch's own `log_softmax`, `softmax`, `logsumexp`, `cross_entropy`. {= the value}
+# - Logits in the thousands give finite numbers. {= large logits}
 # - A temperature that is not positive raises a `ValueError` that says what was given.
+#   {= a temperature that is not positive is refused}
 
 
 # %% exercise="01.log_softmax"
@@ -104,8 +106,11 @@ print(log_softmax(torch.tensor([[800.0, 0.0, -800.0]])).tolist())
 # Write `soft_cross_entropy(logits, target_probs)`.
 #
 # - `logits` is (N, C), the student's; `target_probs` is (N, C), rows sum to one, zeros allowed.
-# - Return (N,): one number per row. Whoever calls you decides how to reduce.
-# - Large logits must not give NaN where a target is zero.
+#   {= the value of each row; one-hot targets give the usual loss}
+# - Return (N,): one number per row. Whoever calls you decides how to reduce. {= the value of each row}
+# - A gradient reaches `logits`: this is a loss to train with. {= the gradient}
+# - Large logits must not give NaN where a target is zero, neither in the value nor in the gradient.
+#   {= large logits; the gradient}
 
 
 # %% exercise="01.soft_cross_entropy"
@@ -166,8 +171,12 @@ plots.show(
 # Write `kl_divergence(teacher_logits, student_logits, temperature)`.
 #
 # - Both are (N, C) logits; both are divided by the temperature. Return (N,).
+#   {= the value of each row}
+# - A gradient reaches both: section 1.6 lets either of the two learn. {= the gradient of both}
 # - Zero when they agree; never negative; finite for logits in the thousands.
-# - A temperature that is not positive raises a `ValueError`.
+#   {= zero at agreement, never negative; large logits}
+# - A temperature that is not positive raises a `ValueError` that says what was given.
+#   {= a temperature that is not positive is refused}
 
 
 # %% exercise="01.kl_divergence"
@@ -223,11 +232,12 @@ print(torch.allclose(kl_divergence(v, z), library, atol=1e-6))
 #
 # Write `generalized_jsd(teacher_logits, student_logits, beta)`.
 #
-# - Both are (N, C) logits; return (N,).
-# - `beta` outside (0, 1), ends included, raises a `ValueError`: there the value is zero whatever the
-#   student does.
+# - Both are (N, C) logits; return (N,). A gradient reaches the student's.
+#   {= the value of each row; JSD / beta tends to the forward KL; the student's gradient}
+# - `beta` outside (0, 1), ends included, raises a `ValueError`: at the ends the value is zero whatever
+#   the student does. {= beta outside (0, 1) is refused}
 # - Stay finite for logits in the thousands: `torch.logaddexp(a, b)` is $\log(e^a + e^b)$ without
-#   leaving log space.
+#   leaving log space. {= large logits}
 
 
 # %% exercise="01.generalized_jsd"
@@ -322,6 +332,7 @@ show_mixture(0.3)
 # Write `total_variation(teacher_logits, student_logits)`.
 #
 # - Both are (N, C) logits; return (N,), no number above one.
+#   {= the value of each row; at most one}
 
 
 # %% exercise="01.total_variation"

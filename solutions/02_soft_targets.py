@@ -87,12 +87,14 @@ plots.show(
 #
 # Write `near_misses(logits, targets)`.
 #
-# - `logits` is (N, C), `targets` is (N,) and holds every class at least once.
+# - `logits` is (N, C), `targets` is (N,) and holds every class at least once. {= the table}
 # - Return M, a (C, C) tensor whose rows sum to one and whose diagonal is zero, in
-#   the dtype of `logits` (`torch.zeros` alone is float32).
+#   the dtype of `logits` (`torch.zeros` alone is float32). {= the table}
 # - Share out each example's remainder first, then average over the examples of a class.
+#   {= the table}
 # - On some images this teacher is so certain that $1 - p_i$ is zero in floating point. Your table
-#   has to be right for those too.
+#   has to be right for those too. {= a certain teacher does no harm}
+# - `logits` stay as they are. {= no side effects}
 
 
 # %% exercise="02.near_misses"
@@ -195,11 +197,19 @@ plots.show(
 # Write `kd_loss(student_logits, teacher_logits, targets, temperature, alpha)`.
 #
 # - Logits are (B, C), `targets` (B,) class indices; the result is a scalar tensor.
+#   {= the soft term; the hard term and the mixture}
 # - `alpha` weighs the **soft** term. Papers differ; this course does not.
-# - The teacher is a constant: no gradient arrives at `teacher_logits`.
+#   {= the hard term and the mixture; the student's gradient}
+# - With the factor $T^2$ the soft term's gradient stays about as large when the temperature is high;
+#   section 2.4 says why. {= the gradient's scale does not depend on T}
+# - The soft term compares distributions: it is zero where the two agree, and a constant added to all
+#   logits of a row changes nothing. {= zero at agreement, unmoved by constants}
+# - Logits may be in the thousands, and float32. {= large logits, float32; the student's gradient}
+# - The teacher is a constant: no gradient arrives at `teacher_logits`. {= the teacher is a constant}
 # - A temperature that is not positive raises a `ValueError` that says what was given.
+#   {= a temperature that is not positive is refused}
 # - `F.kl_div` is allowed, and has three ways to go wrong: the order of its arguments, what it
-#   takes the logarithm of, and its `reduction`.
+#   takes the logarithm of, and its `reduction`. {= -}
 
 
 # %% exercise="02.kd_loss"
@@ -256,8 +266,11 @@ print(f"student undecided: {kd_loss(torch.zeros(64, 10), batch, y):.3f}")
 # Write `kd_gradient(student_logits, teacher_logits, temperature)`.
 #
 # - Logits are (B, C); return (B, C): the gradient of each row's own KL, without a mean over rows
-#   and without the factor $T^2$.
-# - No autograd is needed.
+#   and without the factor $T^2$. {= the value}
+# - Each row of it sums to zero: no step along it moves all logits of a row together.
+#   {= each row sums to zero}
+# - Logits may be in the thousands. {= no overflow on large logits}
+# - No autograd is needed. {= -}
 
 
 # %% exercise="02.kd_gradient"
@@ -358,8 +371,9 @@ plots.show(
 #
 # Write `logit_matching_gradient(student_logits, teacher_logits, temperature)`.
 #
-# - Logits are (B, C); return (B, C).
+# - Logits are (B, C); return (B, C). {= the value}
 # - The logits you get are **not** centred: adding a constant to a row must not change the result.
+#   {= a constant added to a row changes nothing}
 
 
 # %% exercise="02.logit_matching_gradient"
@@ -422,9 +436,14 @@ plots.show(
 # Write `distill_step`: one update of the student on one batch.
 #
 # - The student answers in train mode, the teacher in eval mode. They may arrive in either.
+#   {= the teacher answers in eval mode; the student answers in train mode}
 # - The teacher's forward pass records no graph, and nothing in the teacher changes.
-# - Use `kdlib.losses.kd_loss` here, so that this exercise stands on its own.
+#   {= no graph and no gradient for the teacher; the teacher answers in eval mode; no side effects}
+# - The student's update is that of `optimizer`, from the gradient of this batch alone: one that is
+#   left from before does not count. {= the student after both steps}
+# - Use `kdlib.losses.kd_loss` here, so that this exercise stands on its own. {= the loss of both steps}
 # - Return the loss before the update, as a Python float.
+#   {= the loss of both steps; the loss is a plain number}
 
 # %% exercise="02.distill_step"
 from kdlib import losses
@@ -488,8 +507,11 @@ print(f"first step {seen[0]:.2f}, last step {seen[-1]:.2f}, falling: {seen[-1] <
 #
 # - `TeacherCache(teacher, inputs, batch_size)` runs the teacher once over `inputs` (N, ...), in eval
 #   mode and without gradient, `batch_size` rows at a time. N need not be a multiple of it.
+#   {= the teacher runs once over the data, in eval mode; batch_size rows at a time; nothing in it has a graph}
 # - `cache[indices]` gives the (B, C) logits of the examples `indices` (B,), in that order.
-# - `len(cache)` is N.
+#   {= each index gets its own logits}
+# - `len(cache)` is N. {= each index gets its own logits}
+# - Several caches may live side by side. {= each index gets its own logits; no side effects}
 
 
 # %% exercise="02.TeacherCache"

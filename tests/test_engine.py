@@ -30,7 +30,7 @@ KD = "02.kd_loss"
 
 def right(student_logits, teacher_logits, targets, temperature=4.0, alpha=0.9):
     if temperature <= 0:
-        raise ValueError("temperature")
+        raise ValueError(f"temperature must be positive, got {temperature}")
     soft = F.kl_div(
         (student_logits / temperature).log_softmax(-1),
         (teacher_logits.detach() / temperature).log_softmax(-1),
@@ -69,6 +69,17 @@ def test_memory_of_the_first_call_is_noticed():
         return right(*args) * (1 + 0.01 * len(calls))
 
     assert "two different results" in str(verdict_of(answer)).replace("\n    ", " ")
+
+
+def test_a_message_has_to_say_what_was_given():
+    def silent(s, t, y, temperature=4.0, alpha=0.9):
+        if temperature <= 0:
+            raise ValueError("temperature must be greater than 0")
+        return right(s, t, y, temperature, alpha)
+
+    (failed,) = [result for result in verdict_of(silent).results if not result.passed]
+    assert failed.name == "a temperature that is not positive is refused"
+    assert "a temperature below 0, the message of your ValueError does not say" in failed.message
 
 
 def test_an_endless_loop_is_stopped():

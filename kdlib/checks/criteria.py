@@ -8,6 +8,7 @@ that is zero where an idle answer gives zero, too, is a side criterion.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from kdlib.checks.exercise import Criterion, Evidence, Probe
@@ -85,8 +86,16 @@ def gradients(name: str, points: float, *probes: str, arguments: tuple[str, ...]
     return Criterion(name, points, lambda evidence: _first_problem(evidence, probes, compare))
 
 
-def rejects(name: str, points: float, *probes: str) -> Criterion:
-    """The answer raises ValueError on these probes."""
+def rejects(name: str, points: float, *probes: str, given: bool = False) -> Criterion:
+    """The answer raises ValueError on these probes.
+
+    Args:
+        name: of the criterion.
+        points: for it.
+        probes: names of probes.
+        given: whether the message has to hold the number that was given, which the reference's
+            message names after "got".
+    """
 
     def test(evidence: Evidence) -> str | None:
         for probe in probes:
@@ -103,9 +112,23 @@ def rejects(name: str, points: float, *probes: str) -> Criterion:
                     f"On {about.about}, it stops with {seen.error_type}. "
                     "Raise a ValueError that names the argument and what was given."
                 )
+            if given and not _says_what_was_given(seen.error, evidence.expected[probe].error):
+                return (
+                    f"On {about.about}, the message of your ValueError does not say what was "
+                    f"given: {seen.error!r}."
+                )
         return None
 
     return Criterion(name, points, test, main=False)
+
+
+_NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?", re.IGNORECASE)
+
+
+def _says_what_was_given(said: str, reference: str) -> bool:
+    """Look in an error's message for the number that the reference names after "got"."""
+    given = float(_NUMBER.findall(reference.rpartition("got ")[2])[0])
+    return any(abs(float(number) - given) < 1e-9 for number in _NUMBER.findall(said))
 
 
 def tidy(points: float, name: str = "no side effects") -> Criterion:

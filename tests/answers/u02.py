@@ -338,7 +338,7 @@ def step_zero_last(student, teacher, inputs, targets, optimizer, temperature=4.0
         t = teacher(inputs)
     loss = kd_log_target(student(inputs), t, targets, temperature, alpha)
     for group in optimizer.param_groups:
-        gradients = torch.autograd.grad(loss, group["params"])
+        gradients = torch.autograd.grad(loss, group["params"], retain_graph=True)
         for parameter, gradient in zip(group["params"], gradients, strict=True):
             parameter.grad = gradient
     optimizer.step()

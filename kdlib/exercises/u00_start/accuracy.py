@@ -8,22 +8,35 @@ from torch import Tensor
 from kdlib import evaluation
 from kdlib.checks.criteria import matches, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 from kdlib.exercises.u00_start.numbers import A_TENSOR, number, python_float
 
 
-def _classified(targets: list[int], right: int):
-    """Logits that are largest at the target in the first `right` rows only; rows then shuffled."""
+def _classified(
+    targets: list[int],
+    right: tuple[int, int],
+    scale: float = 1.0,
+    shift: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+):
+    """Logits that are largest at the target in some of the rows, of `right[0]` to `right[1]`."""
 
     def make(g: torch.Generator) -> Arguments:
-        y = torch.tensor(targets)
-        logits = draw(g, len(y), max(targets) + 1, scale=1.0)
-        winner = torch.where(torch.arange(len(y)) < right, y, (y + 1) % (max(targets) + 1))
+        y, classes = torch.tensor(targets), max(targets) + 1
+        logits, hits = draw(g, len(y), classes, scale=scale), between(g, *right)
+        winner = torch.where(torch.arange(len(y)) < hits, y, (y + 1) % classes)
         logits[torch.arange(len(y)), winner] = logits.amax(-1) + 0.5
         order = torch.randperm(len(y), generator=g)
-        return {"logits": logits[order], "targets": y[order]}
+        return {"logits": (logits[order] + shift).to(dtype), "targets": y[order]}
 
     return make
+
+
+def _many(g: torch.Generator) -> Arguments:
+    """Leave the last class without a row; the logits are a view with its strides turned round."""
+    rows, classes = between(g, 150, 350), between(g, 3, 4)
+    targets = torch.randint(classes - 1, (rows,), generator=g)
+    return {"logits": draw(g, classes, rows).T, "targets": targets}
 
 
 def _hits(logits: Tensor, targets: Tensor) -> Tensor:
@@ -43,16 +56,37 @@ ACCURACY = Exercise(
         Probe(
             "plain",
             "20 rows of 5 classes, half of them of class 0",
-            _classified([0] * 10 + [1, 2, 3, 4, 1, 2, 3, 4, 1, 2], right=13),
+            _classified([0] * 10 + [1, 2, 3, 4, 1, 2, 3, 4, 1, 2], (11, 16)),
             run=number,
         ),
-        Probe("square", "6 rows of 6 classes", _classified([0, 1, 2, 3, 4, 5], 4), run=number),
+        Probe("square", "6 rows of 6 classes", _classified([0, 1, 2, 3, 4, 5], (4, 5)), run=number),
+        Probe("many", "some hundred rows, none of them of the last class", _many, run=number),
         Probe(
-            "all right", "8 rows that are all right", _classified([0, 1, 2, 3] * 2, 8), run=number
+            "all right",
+            "8 rows that are all right",
+            _classified([0, 1, 2, 3] * 2, (8, 8)),
+            run=number,
+        ),
+        Probe("one row", "a single row", _classified([2], (0, 1)), run=number),
+        Probe(
+            "below zero",
+            "float32 logits that are all near -30000",
+            _classified([0, 1, 2, 2, 1, 0, 2], (1, 6), 5.0, -30_000.0, torch.float32),
+            run=number,
         ),
     ),
     criteria=(
-        matches("the share of right rows", 1.0, "plain", "square", "all right", keys=("value",)),
+        matches(
+            "the share of right rows",
+            1.0,
+            "plain",
+            "square",
+            "many",
+            "all right",
+            "one row",
+            "below zero",
+            keys=("value",),
+        ),
         python_float(0.5, "plain"),
         tidy(0.5),
     ),

@@ -8,21 +8,34 @@ from torch import Tensor
 
 from kdlib.checks.criteria import matches, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 from kdlib.exercises.u00_start.numbers import A_TENSOR, number, python_float
 from kdlib.seal import reference
 
+_GRID = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
-def _miscalibrated(grid: tuple[float, ...], factor: float, rows: int = 400, classes: int = 5):
-    """Logits that are calibrated when divided by `factor`, and a grid of temperatures."""
+
+def _miscalibrated(
+    *places: int,
+    best: int,
+    rows: int = 400,
+    classes: int = 5,
+    times: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+):
+    """Logits for which `_GRID[best]` is about right, and those `places` of the grid in their order.
+
+    All temperatures are multiplied by a number of the generator's, so that none is known before.
+    """
 
     def make(g: torch.Generator) -> Arguments:
+        grid = torch.tensor(_GRID, dtype=torch.float64) * between(g, 80, 125) / 100
         calibrated = draw(g, rows, classes, scale=1.5)
         targets = torch.multinomial(calibrated.softmax(-1), 1, generator=g).squeeze(-1)
         return {
-            "logits": calibrated * factor,
+            "logits": (calibrated * grid[best] * times).to(dtype),
             "targets": targets,
-            "temperatures": torch.tensor(grid, dtype=torch.float64),
+            "temperatures": grid[list(places)].to(dtype),
         }
 
     return make
@@ -77,8 +90,6 @@ def _each_row(logits: Tensor, targets: Tensor, temperatures: Tensor) -> float:
     return temperatures[torch.stack(rows).argmin(0)].mean().item()
 
 
-_GRID = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-
 FIT_TEMPERATURE = Exercise(
     id="00.fit_temperature",
     title="Temperature scaling",
@@ -87,25 +98,49 @@ FIT_TEMPERATURE = Exercise(
         Probe(
             "over-confident",
             "400 rows of an over-confident model",
-            _miscalibrated(_GRID, 2.0),
+            _miscalibrated(0, 1, 2, 3, 4, 5, best=3),
             run=number,
         ),
         Probe(
             "under-confident",
             "400 rows of an under-confident model",
-            _miscalibrated(_GRID, 0.5),
+            _miscalibrated(0, 1, 2, 3, 4, 5, best=1),
             run=number,
         ),
         Probe(
             "unsorted",
             "temperatures that are not in order",
-            _miscalibrated((4.0, 0.5, 8.0, 1.0, 2.0, 0.25), 2.0),
+            _miscalibrated(4, 1, 5, 2, 3, 0, best=3),
             run=number,
         ),
         Probe(
             "edge",
             "a grid whose last temperature is the best",
-            _miscalibrated((0.5, 1.0, 2.0), 4.0),
+            _miscalibrated(1, 2, 3, best=4),
+            run=number,
+        ),
+        Probe(
+            "front",
+            "a falling grid whose first temperature is the best",
+            _miscalibrated(5, 4, 3, 2, 1, best=5),
+            run=number,
+        ),
+        Probe(
+            "too cold",
+            "logits in the thousands, for which every temperature is far too cold",
+            _miscalibrated(0, 1, 2, 3, 4, 5, best=5, times=5000.0),
+            run=number,
+        ),
+        Probe(
+            "one",
+            "a single temperature, and rows of two classes",
+            _miscalibrated(2, best=4, rows=50, classes=2),
+            run=number,
+        ),
+        Probe(
+            "float32",
+            "float32 logits, and as many temperatures as classes",
+            _miscalibrated(3, 2, 4, 1, 5, best=4, dtype=torch.float32),
             run=number,
         ),
     ),
@@ -117,8 +152,8 @@ FIT_TEMPERATURE = Exercise(
             "under-confident",
             keys=("value",),
         ),
-        matches("temperatures in any order", 0.5, "unsorted", keys=("value",)),
-        matches("the best one at the end", 0.5, "edge", keys=("value",)),
+        matches("temperatures in any order", 0.5, "unsorted", "float32", keys=("value",)),
+        matches("the best one at an end", 0.5, "edge", "front", "too cold", "one", keys=("value",)),
         python_float(0.5, "over-confident"),
         tidy(0.5),
     ),

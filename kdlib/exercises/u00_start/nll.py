@@ -9,16 +9,30 @@ from torch import Tensor
 from kdlib import evaluation
 from kdlib.checks.criteria import matches, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 from kdlib.exercises.u00_start.numbers import A_TENSOR, number, python_float
 
 
-def _labelled(rows: int, classes: int, scale: float = 3.0):
+def _labelled(
+    rows: int,
+    classes: int,
+    scale: float = 3.0,
+    shift: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+):
     def make(g: torch.Generator) -> Arguments:
         targets = torch.randint(classes, (rows,), generator=g)
-        return {"logits": draw(g, rows, classes, scale=scale), "targets": targets}
+        logits = draw(g, rows, classes, scale=scale) + shift
+        return {"logits": logits.to(dtype), "targets": targets}
 
     return make
+
+
+def _another_batch(g: torch.Generator) -> Arguments:
+    """Draw the sizes, and leave the last class without a row."""
+    rows, classes = between(g, 20, 60), between(g, 3, 12)
+    targets = torch.randint(classes - 1, (rows,), generator=g)
+    return {"logits": draw(g, classes, rows).T, "targets": targets}
 
 
 def _of_target(values: Tensor, targets: Tensor) -> Tensor:
@@ -39,6 +53,20 @@ NLL = Exercise(
         ),
         Probe("few", "5 rows of 3 classes", _labelled(5, 3), run=number, sizes=_sizes(5, 3)),
         Probe(
+            "another batch",
+            "a batch of another size, without the last class",
+            _another_batch,
+            run=number,
+        ),
+        Probe("one row", "a single row of 2 classes", _labelled(1, 2), run=number),
+        Probe(
+            "float32",
+            "float32 logits near 1000",
+            _labelled(9, 4, shift=1000.0, dtype=torch.float32),
+            run=number,
+            atol=1e-3,  # the float32 of a logit near 1000
+        ),
+        Probe(
             "certain",
             "32 rows of a model that is sure of itself and mostly wrong (logits in the thousands)",
             _labelled(32, 10, scale=2000.0),
@@ -46,7 +74,16 @@ NLL = Exercise(
         ),
     ),
     criteria=(
-        matches("the mean over the rows, in nats", 1.0, "plain", "few", keys=("value",)),
+        matches(
+            "the mean over the rows, in nats",
+            1.0,
+            "plain",
+            "few",
+            "another batch",
+            "one row",
+            "float32",
+            keys=("value",),
+        ),
         matches("certain and wrong", 1.0, "certain", keys=("value",)),
         python_float(0.5, "plain"),
         tidy(0.5),

@@ -9,16 +9,35 @@ from torch import Tensor
 
 from kdlib.checks.criteria import matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw, positive
+from kdlib.checks.probes import between, draw, positive
 from kdlib.losses import divergences
 
 
-def _tempered(*shape: int, temperature: float = 1.0, offset: float = 0.0):
+def _tempered(
+    *shape: int,
+    temperature: float = 1.0,
+    scale: float = 3.0,
+    offset: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+):
     def make(g: torch.Generator) -> Arguments:
-        rows = torch.arange(shape[-2], dtype=torch.float64)[:, None] - 1
-        return {"logits": draw(g, *shape) + offset * rows, "temperature": temperature}
+        logits = draw(g, *shape, scale=scale)
+        if offset:
+            logits += offset * (torch.arange(shape[-2])[:, None] - 1)
+        return {"logits": logits.to(dtype), "temperature": temperature}
 
     return make
+
+
+def _another_batch(g: torch.Generator) -> Arguments:
+    """Draw the sizes and the temperature; the logits are a view with its strides turned round."""
+    rows, classes = between(g, 2, 9), between(g, 2, 9)
+    temperature = between(g, 12, 90) / 10
+    return {"logits": draw(g, classes, rows).T, "temperature": temperature}
+
+
+def _negative(g: torch.Generator) -> Arguments:
+    return _tempered(3, 5, temperature=-between(g, 2, 40) / 10)(g)
 
 
 def _wrong_softmax(formula: Callable[[Tensor, float], Tensor]):
@@ -53,18 +72,41 @@ SOFTMAX = Exercise(
             "logits of shape (2, 3, 5) at T = 2",
             _tempered(2, 3, 5, temperature=2.0),
         ),
+        Probe("vector", "logits of shape (7,) at T = 3", _tempered(7, temperature=3.0)),
+        Probe("another batch", "a batch of another size, at another T", _another_batch),
         Probe(
             "large",
             "rows whose logits lie near -2000, 0 and 2000",
             _tempered(3, 6, temperature=2.0, offset=2000.0),
         ),
+        Probe(
+            "float32",
+            "float32 logits in the thousands",
+            _tempered(3, 6, temperature=2.0, scale=1000.0, dtype=torch.float32),
+            atol=1e-3,  # where z/T is taken apart before it is subtracted
+        ),
+        Probe(
+            "cold",
+            "small logits at T = 0.002",
+            _tempered(3, 6, temperature=0.002, scale=0.003),
+        ),
         Probe("zero", "a temperature of 0", _tempered(3, 5, temperature=0.0)),
-        Probe("negative", "a temperature of -1", _tempered(3, 5, temperature=-1.0)),
+        Probe("negative", "a temperature below 0", _negative),
     ),
     criteria=(
-        matches("the probabilities", 0.5, "T = 1", "T = 4", "T = 0.5", "sequence"),
-        matches("large logits", 0.5, "large"),
-        rejects("a temperature that is not positive", 0.5, "zero", "negative"),
+        matches(
+            "the probabilities",
+            0.5,
+            "T = 1",
+            "T = 4",
+            "T = 0.5",
+            "sequence",
+            "vector",
+            "another batch",
+            "cold",
+        ),
+        matches("large logits", 0.5, "large", "float32"),
+        rejects("a temperature that is not positive", 0.5, "zero", "negative", given=True),
         tidy(0.5),
     ),
     mistakes=(

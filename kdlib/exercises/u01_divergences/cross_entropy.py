@@ -8,18 +8,37 @@ import torch.nn.functional as F
 from kdlib.checks.criteria import gradients, matches, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
+from kdlib.exercises.u01_divergences.inputs import ROUNDED, turned
 from kdlib.losses import divergences
 
 
-def _targets(hard: bool = False, scale: float = 2.0, own: bool = False, logit_scale: float = 3.0):
+def _targets(
+    hard: bool = False,
+    own: bool = False,
+    some: bool = False,
+    scale: float = 3.0,
+    rows: int = 6,
+    classes: int = 7,
+    dtype: torch.dtype = torch.float64,
+):
+    """Logits and targets: one-hot, the student's own, or with some classes at zero."""
+
     def make(g: torch.Generator) -> Arguments:
-        logits = draw(g, 6, 7, scale=logit_scale)
-        probs = logits.softmax(-1) if own else draw(g, 6, 7, scale=scale).softmax(-1)
+        logits = draw(g, rows, classes, scale=scale)
+        wanted = logits if own else draw(g, rows, classes, scale=2.0)
+        if some:
+            wanted = wanted.masked_fill(wanted < wanted.median(-1, keepdim=True).values, -torch.inf)
+        probs = wanted.softmax(-1)
         if hard:
-            probs = F.one_hot(probs.argmax(-1), 7).to(probs.dtype)
-        return {"logits": logits, "target_probs": probs}
+            probs = F.one_hot(probs.argmax(-1), classes).to(probs.dtype)
+        return {"logits": logits.to(dtype), "target_probs": probs.to(dtype)}
 
     return make
+
+
+def _another_batch(g: torch.Generator) -> Arguments:
+    made = turned(g, "logits", "target_probs")
+    return {**made, "target_probs": made["target_probs"].softmax(-1)}
 
 
 SOFT_CROSS_ENTROPY = Exercise(
@@ -30,17 +49,30 @@ SOFT_CROSS_ENTROPY = Exercise(
         Probe("plain", "6 rows of 7 classes", _targets(), gradients=("logits",)),
         Probe("hard", "one-hot targets", _targets(hard=True)),
         Probe("own", "targets equal to the student's own probabilities", _targets(own=True)),
+        Probe("another batch", "a batch of another size", _another_batch),
+        Probe("one row", "a single row of 2 classes", _targets(rows=1, classes=2)),
+        Probe("one class", "rows of a single class", _targets(rows=3, classes=1)),
         Probe(
             "large",
             "logits in the thousands and one-hot targets",
-            _targets(hard=True, logit_scale=3000.0),
+            _targets(hard=True, scale=3000.0),
+            gradients=("logits",),
+        ),
+        Probe(
+            "float32",
+            "float32 logits in the thousands, and targets with zeros",
+            _targets(some=True, scale=1000.0, dtype=torch.float32),
+            gradients=("logits",),
+            atol=ROUNDED,
         ),
     ),
     criteria=(
-        matches("the value of each row", 1.0, "plain", "own"),
-        gradients("the gradient", 0.5, "plain"),
+        matches(
+            "the value of each row", 1.0, "plain", "own", "another batch", "one row", "one class"
+        ),
+        gradients("the gradient", 0.5, "plain", "large", "float32"),
         matches("one-hot targets give the usual loss", 0.5, "hard"),
-        matches("large logits", 0.5, "large"),
+        matches("large logits", 0.5, "large", "float32"),
         tidy(0.5),
     ),
     mistakes=(

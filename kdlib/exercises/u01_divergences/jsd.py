@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kdlib.checks.criteria import gradients, law, main, matches, rejects, tidy
-from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
-from kdlib.exercises.u01_divergences.inputs import two_networks
+from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
+from kdlib.exercises.u01_divergences.inputs import ROUNDED, tenths, turned, two_networks
 from kdlib.losses import divergences
 
 FLOAT32 = 1e-7  # what the logarithm of a beta in float32 may be off
@@ -73,6 +73,18 @@ def _any_beta(teacher_logits, student_logits, beta):
     return beta * _to(p, m) + (1 - beta) * _to(q, m)
 
 
+def _another_batch(g: torch.Generator) -> Arguments:
+    return {**turned(g, "teacher_logits", "student_logits"), "beta": tenths(g, 6, 9)}
+
+
+def _below(g: torch.Generator) -> Arguments:
+    return two_networks(beta=tenths(g, -30, -2))(g)
+
+
+def _above(g: torch.Generator) -> Arguments:
+    return two_networks(beta=tenths(g, 12, 40))(g)
+
+
 def _limit(evidence: Evidence) -> str | None:
     have = evidence.value("small beta") / 1e-4
     forward = evidence.expected["small beta"].value / 1e-4
@@ -93,6 +105,18 @@ JSD = Exercise(
             "plain", "6 rows of 7 classes, beta = 0.3", two_networks(beta=0.3), ("student_logits",)
         ),
         Probe("half", "beta = 0.5", two_networks(beta=0.5)),
+        Probe(
+            "another batch",
+            "a batch of another size, and a beta above 0.5",
+            _another_batch,
+            atol=FLOAT32,
+        ),
+        Probe(
+            "one row",
+            "a single row of 2 classes, beta = 0.7",
+            two_networks(rows=1, classes=2, beta=0.7),
+            atol=FLOAT32,
+        ),
         Probe("small beta", "beta = 0.0001", two_networks(beta=1e-4), atol=FLOAT32),
         Probe(
             "equal",
@@ -101,14 +125,30 @@ JSD = Exercise(
             atol=FLOAT32,
         ),
         Probe("large", "logits in the thousands, beta = 0.3", two_networks(3000.0, beta=0.3)),
+        Probe(
+            "float32",
+            "float32 logits in the thousands, beta = 0.6",
+            two_networks(1000.0, dtype=torch.float32, beta=0.6),
+            atol=ROUNDED,
+        ),
+        Probe("beta = 0", "beta = 0", two_networks(beta=0.0)),
         Probe("beta = 1", "beta = 1", two_networks(beta=1.0)),
+        Probe("beta < 0", "a beta below 0", _below),
+        Probe("beta > 1", "a beta above 1", _above),
     ),
     criteria=(
-        matches("the value of each row", 1.0, "plain", "half", "equal"),
+        matches("the value of each row", 1.0, "plain", "half", "another batch", "one row", "equal"),
         gradients("the student's gradient", 0.5, "plain"),
         main(law("JSD / beta tends to the forward KL", 0.5, ("small beta",), _limit)),
-        matches("large logits", 0.5, "large"),
-        rejects("beta = 1 is refused", 0.5, "beta = 1"),
+        matches("large logits", 0.5, "large", "float32"),
+        rejects(
+            "beta outside (0, 1) is refused",
+            0.5,
+            "beta = 0",
+            "beta = 1",
+            "beta < 0",
+            "beta > 1",
+        ),
         tidy(0.5),
     ),
     mistakes=(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.checks.criteria import gradients, law, main, matches, rejects
-from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
+from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import positive
-from kdlib.exercises.u01_divergences.inputs import two_networks
+from kdlib.exercises.u01_divergences.inputs import ROUNDED, tenths, turned, two_networks
 from kdlib.losses import divergences
 
 
@@ -45,6 +46,18 @@ def _kl_ignored(teacher_logits, student_logits, temperature=1.0):
     return _kl(teacher_logits, student_logits)
 
 
+def _another_batch(g: torch.Generator) -> Arguments:
+    return {**_default(g), "temperature": tenths(g, 5, 90)}
+
+
+def _default(g: torch.Generator) -> Arguments:
+    return turned(g, "teacher_logits", "student_logits")
+
+
+def _negative(g: torch.Generator) -> Arguments:
+    return two_networks(equal=True, temperature=tenths(g, -40, -2))(g)
+
+
 def _zero_and_never_negative(evidence: Evidence) -> str | None:
     home = evidence.value("equal").abs().max().item()
     if home > 1e-9:
@@ -66,26 +79,52 @@ KL = Exercise(
             "plain",
             "6 rows of 7 classes, T = 2",
             two_networks(temperature=2.0),
-            ("student_logits",),
+            ("student_logits", "teacher_logits"),
         ),
         Probe("T = 1", "6 rows of 7 classes, T = 1", two_networks(temperature=1.0)),
+        Probe("default", "a batch of another size, without a temperature", _default),
+        Probe("another batch", "a batch of another size, at another T", _another_batch),
+        Probe(
+            "one row",
+            "a single row of 2 classes, T = 0.5",
+            two_networks(rows=1, classes=2, temperature=0.5),
+        ),
         Probe("equal", "a student equal to the teacher", two_networks(equal=True, temperature=2.0)),
-        Probe("large", "logits in the thousands, T = 1", two_networks(3000.0, temperature=1.0)),
+        Probe(
+            "large",
+            "logits in the thousands, T = 1",
+            two_networks(3000.0, temperature=1.0),
+            ("student_logits",),
+        ),
+        Probe(
+            "float32",
+            "float32 logits in the thousands, T = 2",
+            two_networks(1000.0, dtype=torch.float32, temperature=2.0),
+            atol=ROUNDED,
+        ),
         Probe("T = 0", "T = 0", two_networks(temperature=0.0)),
+        Probe("T < 0", "a temperature below 0", _negative),
     ),
     criteria=(
-        matches("the value of each row", 1.0, "plain", "T = 1"),
-        gradients("the student's gradient", 0.5, "plain"),
-        main(
-            law(
-                "zero at agreement, never negative",
-                0.5,
-                ("equal", "plain"),
-                _zero_and_never_negative,
-            )
+        matches(
+            "the value of each row",
+            0.75,
+            "plain",
+            "T = 1",
+            "default",
+            "another batch",
+            "one row",
         ),
-        matches("large logits", 0.5, "large"),
-        rejects("T = 0 is refused", 0.5, "T = 0"),
+        gradients("the gradient of both", 0.5, "plain", "large"),
+        law(
+            "zero at agreement, never negative",
+            0.5,
+            ("equal", "plain"),
+            _zero_and_never_negative,
+        ),
+        matches("large logits", 0.5, "large", "float32"),
+        rejects("a temperature that is not positive is refused", 0.5, "T = 0", "T < 0", given=True),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
@@ -163,6 +202,12 @@ KL = Exercise(
             "temperature ignored",
             _kl_ignored,
             "At T = 1 you are right, and at every other temperature you return the same.",
+        ),
+        Mistake(
+            "teacher detached",
+            _kl_with(lambda v, z: _kl(v.detach(), z)),
+            "No gradient arrives at the first argument. With a teacher that is a constant that is "
+            "as well; here either argument may be the one that learns.",
         ),
         Mistake(
             "any temperature is taken",

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from kdlib.checks.criteria import law, main, matches, rejects, tidy
+from kdlib.checks.criteria import law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import positive
-from kdlib.exercises.u01_divergences.inputs import one_network
+from kdlib.exercises.u01_divergences.inputs import ROUNDED, one_network, tenths, turned
 from kdlib.losses import divergences
 
 
@@ -26,6 +26,18 @@ def _staircase(g: torch.Generator) -> Arguments:
     arguments = one_network(1.0)(g)
     steps = 2000.0 * torch.arange(len(arguments["logits"]))[:, None]
     return {**arguments, "logits": arguments["logits"] - steps}
+
+
+def _another_batch(g: torch.Generator) -> Arguments:
+    return {**turned(g, "logits"), "temperature": tenths(g, 5, 90)}
+
+
+def _default(g: torch.Generator) -> Arguments:
+    return turned(g, "logits")
+
+
+def _negative(g: torch.Generator) -> Arguments:
+    return one_network(tenths(g, -40, -2))(g)
 
 
 def _log_softmax_with(rule):
@@ -51,6 +63,10 @@ LOG_SOFTMAX = Exercise(
     probes=(
         Probe("plain", "6 rows of 7 classes, T = 2.5", one_network()),
         Probe("T = 1", "6 rows of 7 classes, T = 1", one_network(1.0)),
+        Probe("default", "a batch of another size, without a temperature", _default),
+        Probe("another batch", "a batch of another size, at another T", _another_batch),
+        Probe("one row", "a single row of 2 classes, T = 0.5", one_network(0.5, rows=1, classes=2)),
+        Probe("one class", "rows of a single class", one_network(1.5, rows=3, classes=1)),
         Probe("large", "logits in the thousands, T = 1", one_network(1.0, 3000.0)),
         Probe(
             "very negative",
@@ -58,13 +74,31 @@ LOG_SOFTMAX = Exercise(
             one_network(1.0, shift=-5000.0),
         ),
         Probe("far apart", "rows that lie thousands below each other", _staircase),
+        Probe(
+            "float32",
+            "float32 logits in the thousands, T = 2",
+            one_network(2.0, 1000.0, dtype=torch.float32),
+            atol=ROUNDED,
+        ),
+        Probe("small", "float32 logits near 0.001", one_network(1.0, 1e-3, dtype=torch.float32)),
         Probe("T = 0", "T = 0", one_network(0.0)),
+        Probe("T < 0", "a temperature below 0", _negative),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "T = 1"),
-        main(law("probabilities sum to one", 0.5, ("plain",), _sums_to_one)),
-        matches("large logits", 1.0, "large", "very negative", "far apart"),
-        rejects("T = 0 is refused", 0.5, "T = 0"),
+        matches(
+            "the value",
+            1.0,
+            "plain",
+            "T = 1",
+            "default",
+            "another batch",
+            "one row",
+            "one class",
+            "small",
+        ),
+        law("probabilities sum to one", 0.5, ("plain",), _sums_to_one),
+        matches("large logits", 1.0, "large", "very negative", "far apart", "float32"),
+        rejects("a temperature that is not positive is refused", 0.5, "T = 0", "T < 0", given=True),
         tidy(0.5),
     ),
     mistakes=(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
 from kdlib.checks.criteria import law, matches, tidy
-from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
-from kdlib.exercises.u01_divergences.inputs import two_networks
+from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
+from kdlib.exercises.u01_divergences.inputs import ROUNDED, turned, two_networks
 from kdlib.losses import divergences
+
+
+def _another_batch(g: torch.Generator) -> Arguments:
+    return turned(g, "teacher_logits", "student_logits")
 
 
 def _at_most_one(evidence: Evidence) -> str | None:
@@ -35,10 +41,28 @@ TOTAL_VARIATION = Exercise(
             sizes={"the number of classes": 3, "two": 2},
         ),
         Probe("equal", "a student equal to the teacher", two_networks(equal=True)),
+        Probe("another batch", "a batch of another size", _another_batch),
+        Probe("one row", "a single row of 2 classes", two_networks(rows=1, classes=2)),
+        Probe(
+            "float32",
+            "float32 logits in the thousands",
+            two_networks(1000.0, dtype=torch.float32),
+            atol=ROUNDED,
+        ),
         Probe("disjoint", "logits in the hundreds: the two agree on nothing", two_networks(300.0)),
     ),
     criteria=(
-        matches("the value of each row", 1.5, "plain", "three", "equal"),
+        matches(
+            "the value of each row",
+            1.5,
+            "plain",
+            "three",
+            "equal",
+            "another batch",
+            "one row",
+            "float32",
+            "disjoint",
+        ),
         law("at most one", 0.5, ("disjoint",), _at_most_one),
         tidy(0.5),
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.checks.exercise import Arguments
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 
 
 def batch(
@@ -38,6 +40,19 @@ def batch(
     return make
 
 
+def another_batch(g: torch.Generator) -> Arguments:
+    """Draw the sizes, the temperature and alpha; the logits are views with strides turned round."""
+    rows, classes = between(g, 7, 12), between(g, 2, 6)
+    made = {name: draw(g, classes, rows).T for name in ("student_logits", "teacher_logits")}
+    made["targets"] = torch.randint(classes, (rows,), generator=g)
+    return made | {"temperature": between(g, 12, 90) / 10, "alpha": between(g, 2, 8) / 10}
+
+
+def without(make: Callable[[torch.Generator], Arguments], *names: str):
+    """Leave arguments out: those that have a default, or that an exercise does not have."""
+    return lambda g: {k: v for k, v in make(g).items() if k not in names}
+
+
 def pair(
     rows: int = 6,
     classes: int = 10,
@@ -45,14 +60,14 @@ def pair(
     scale: float = 3.0,
     equal: bool = False,
     shift: float = 0.0,
+    dtype: torch.dtype = torch.float64,
 ):
     """Build logits and a temperature: the loss's arguments without targets and alpha."""
+    made = batch(rows, classes, temperature, 1.0, scale, equal, shift, dtype)
+    return without(made, "targets", "alpha")
 
-    def make(g: torch.Generator) -> Arguments:
-        made = batch(rows, classes, temperature, 1.0, scale, equal, shift)(g)
-        return {k: made[k] for k in ("student_logits", "teacher_logits", "temperature")}
 
-    return make
+another_pair = without(another_batch, "targets", "alpha")
 
 
 def sizes(rows: int, classes: int, temperature: float) -> dict[str, float]:

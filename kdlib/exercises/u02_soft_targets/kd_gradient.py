@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from kdlib import losses
 from kdlib.checks.criteria import law, matches, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
-from kdlib.exercises.u02_soft_targets.inputs import pair, sizes
+from kdlib.exercises.u02_soft_targets.inputs import another_pair, pair, sizes
 
 
 def _rows_sum_to_zero(evidence: Evidence) -> str | None:
@@ -25,14 +27,23 @@ KD_GRADIENT = Exercise(
     probes=(
         Probe("plain", "6 rows of 10 classes, T = 3", pair(), sizes=sizes(6, 10, 3.0)),
         Probe("other", "4 rows of 5 classes, T = 7", pair(4, 5, 7.0), sizes=sizes(4, 5, 7.0)),
+        Probe("another batch", "a batch of another size, at another T", another_pair),
+        Probe("one row", "a single row of 2 classes, T = 0.5", pair(1, 2, 0.5)),
+        Probe("float32", "float32 logits", pair(5, 3, dtype=torch.float32)),
         Probe("T = 1", "T = 1", pair(temperature=1.0)),
         Probe("equal", "a student equal to the teacher", pair(equal=True)),
         Probe("large", "logits in the thousands", pair(temperature=1.0, scale=3000.0)),
+        Probe(
+            "large float32",
+            "float32 logits in the thousands",
+            pair(5, 3, 2.0, 1000.0, dtype=torch.float32),
+            atol=1e-3,
+        ),
     ),
     criteria=(
-        matches("the value", 1.5, "plain", "other", "T = 1"),
+        matches("the value", 1.5, "plain", "other", "another batch", "one row", "float32", "T = 1"),
         law("each row sums to zero", 0.5, ("plain",), _rows_sum_to_zero),
-        matches("no overflow on large logits", 0.5, "large"),
+        matches("no overflow on large logits", 0.5, "large", "large float32"),
         tidy(0.5),
     ),
     mistakes=(

@@ -7,9 +7,13 @@ import torch.nn.functional as F
 
 from kdlib import losses
 from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
-from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
-from kdlib.checks.probes import positive
-from kdlib.exercises.u02_soft_targets.inputs import batch, sizes, soft_term
+from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
+from kdlib.checks.probes import between, positive
+from kdlib.exercises.u02_soft_targets.inputs import another_batch, batch, sizes, soft_term, without
+
+
+def _negative(g: torch.Generator) -> Arguments:
+    return batch(temperature=-between(g, 2, 40) / 10, alpha=1.0, equal=True)(g)
 
 
 def _scale_of_gradient(evidence: Evidence) -> str | None:
@@ -147,6 +151,18 @@ KD_LOSS = Exercise(
             gradients=("student_logits", "teacher_logits"),
         ),
         Probe(
+            "default",
+            "a batch of another size, without temperature and alpha",
+            without(another_batch, "temperature", "alpha"),
+        ),
+        Probe(
+            "another batch",
+            "a batch of another size, at another T and alpha",
+            another_batch,
+            gradients=("student_logits", "teacher_logits"),
+        ),
+        Probe("one row", "a single row of 2 classes, T = 0.5", batch(1, 2, 0.5)),
+        Probe(
             "T = 20", "T = 20, alpha = 1", batch(temperature=20.0, alpha=1.0), ("student_logits",)
         ),
         Probe(
@@ -154,15 +170,49 @@ KD_LOSS = Exercise(
         ),
         Probe("equal", "a student equal to the teacher", batch(alpha=1.0, equal=True)),
         Probe("shifted", "logits with a constant added to each row", batch(alpha=1.0, shift=7.0)),
-        Probe("large", "logits in the thousands, T = 1", batch(temperature=1.0, scale=3000.0)),
+        Probe(
+            "large",
+            "logits in the thousands, T = 1",
+            batch(temperature=1.0, scale=3000.0),
+            gradients=("student_logits",),
+        ),
         Probe("float32", "float32 logits", batch(dtype=torch.float32)),
+        Probe(
+            "large float32",
+            "float32 logits in the thousands, T = 2",
+            batch(5, 3, 2.0, 0.5, scale=1000.0, dtype=torch.float32),
+        ),
         Probe("T = 0", "T = 0", batch(temperature=0.0)),
+        Probe("T < 0", "a temperature below 0", _negative),
     ),
     criteria=(
         matches("the soft term", 1.0, "soft", "soft, other sizes"),
-        matches("the hard term and the mixture", 0.5, "hard", "mixed"),
-        gradients("the student's gradient", 0.5, "mixed", arguments=("student_logits",)),
-        side(gradients("the teacher is a constant", 0.5, "mixed", arguments=("teacher_logits",))),
+        matches(
+            "the hard term and the mixture",
+            0.5,
+            "hard",
+            "mixed",
+            "default",
+            "another batch",
+            "one row",
+        ),
+        gradients(
+            "the student's gradient",
+            0.5,
+            "mixed",
+            "another batch",
+            "large",
+            arguments=("student_logits",),
+        ),
+        side(
+            gradients(
+                "the teacher is a constant",
+                0.5,
+                "mixed",
+                "another batch",
+                arguments=("teacher_logits",),
+            )
+        ),
         law(
             "the gradient's scale does not depend on T",
             0.5,
@@ -175,8 +225,8 @@ KD_LOSS = Exercise(
             ("equal", "soft", "shifted"),
             _zero_and_shift,
         ),
-        matches("large logits, float32", 0.5, "large", "float32"),
-        rejects("T = 0 is refused", 0.5, "T = 0"),
+        matches("large logits, float32", 0.5, "large", "float32", "large float32"),
+        rejects("a temperature that is not positive is refused", 0.5, "T = 0", "T < 0", given=True),
         tidy(0.5),
     ),
     mistakes=(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from kdlib import losses
 from kdlib.checks.criteria import matches, tidy
 from kdlib.checks.exercise import Exercise, Mistake, Probe
-from kdlib.exercises.u02_soft_targets.inputs import pair, sizes
+from kdlib.exercises.u02_soft_targets.inputs import another_pair, pair, sizes
 
 LOGIT_MATCHING = Exercise(
     id="02.logit_matching_gradient",
@@ -16,11 +17,14 @@ LOGIT_MATCHING = Exercise(
     probes=(
         Probe("plain", "6 rows of 10 classes, T = 3", pair(), sizes=sizes(6, 10, 3.0)),
         Probe("other", "4 rows of 5 classes, T = 7", pair(4, 5, 7.0), sizes=sizes(4, 5, 7.0)),
+        Probe("another batch", "a batch of another size, at another T", another_pair),
+        Probe("one row", "a single row of 2 classes, T = 0.5", pair(1, 2, 0.5)),
+        Probe("float32", "float32 logits", pair(5, 3, dtype=torch.float32)),
         Probe("shifted", "logits with a constant added to each row", pair(shift=7.0)),
         Probe("equal", "a student equal to the teacher", pair(equal=True)),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other"),
+        matches("the value", 1.0, "plain", "other", "another batch", "one row", "float32"),
         matches("a constant added to a row changes nothing", 0.5, "shifted"),
         tidy(0.5),
     ),

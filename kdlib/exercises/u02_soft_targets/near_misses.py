@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlib.checks.criteria import matches, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 from kdlib.evaluation import near_misses
 
 
@@ -20,6 +20,22 @@ def _labelled(rows: int, classes: int, scale: float = 3.0):
         return {"logits": logits, "targets": targets[torch.randperm(rows, generator=g)]}
 
     return make
+
+
+def _another_table(g: torch.Generator) -> Arguments:
+    """Draw the sizes; some classes have one example; strides are turned round."""
+    classes = between(g, 3, 7)
+    rows = classes + between(g, 1, 2 * classes)
+    more = torch.randint(classes // 2, (rows - classes,), generator=g)
+    targets = torch.cat([torch.arange(classes), more])
+    logits = draw(g, classes, rows).T
+    return {"logits": logits, "targets": targets[torch.randperm(rows, generator=g)]}
+
+
+def _single(g: torch.Generator) -> Arguments:
+    """Float32 logits far from zero."""
+    made = _labelled(8, 4)(g)
+    return {**made, "logits": (made["logits"] + 1000).float()}
 
 
 def _one_hot(logits: Tensor, targets: Tensor) -> Tensor:
@@ -102,10 +118,30 @@ NEAR_MISSES = Exercise(
             "a teacher so certain that the true class has probability 1 in floating point",
             lambda g: _certain(g),
         ),
+        Probe(
+            "certain and wrong",
+            "a teacher that is certain of the next class, which is wrong",
+            lambda g: _certain(g, of_next=1),
+        ),
+        Probe(
+            "another table",
+            "a table of another size, some classes with one example",
+            _another_table,
+        ),
+        Probe("two classes", "4 examples of 2 classes", _labelled(4, 2)),
+        Probe("float32", "float32 logits near 1000", _single, atol=1e-3),
     ),
     criteria=(
-        matches("the table", 1.5, "plain", "few classes"),
-        matches("a certain teacher does no harm", 1.0, "certain"),
+        matches(
+            "the table",
+            1.5,
+            "plain",
+            "few classes",
+            "another table",
+            "two classes",
+            "float32",
+        ),
+        matches("a certain teacher does no harm", 1.0, "certain", "certain and wrong"),
         tidy(0.5),
     ),
     mistakes=(
@@ -175,7 +211,8 @@ NEAR_MISSES = Exercise(
 )
 
 
-def _certain(g: torch.Generator) -> Arguments:
+def _certain(g: torch.Generator, of_next: int = 0) -> Arguments:
     arguments = _labelled(12, 6)(g)
-    arguments["logits"] += 60 * _one_hot(arguments["logits"], arguments["targets"])
+    favoured = (arguments["targets"] + of_next) % 6
+    arguments["logits"] += 60 * _one_hot(arguments["logits"], favoured)
     return arguments

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import torch
 
-from kdlib.checks.criteria import facts, matches
+from kdlib.checks.criteria import facts, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import Spy, draw
+from kdlib.checks.probes import Spy, between, draw
 from kdlib.training import step as distill
 
 
-def _library(g: torch.Generator) -> Arguments:
-    seed = int(torch.randint(10_000, (1,), generator=g))
-    teacher = Spy(seed, 16, 0.5)
-    teacher.train()
-    inputs = draw(g, 37, 5, scale=1.0)
-    order = torch.randperm(37, generator=g)
-    return {"teacher": teacher, "inputs": inputs, "batch_size": 8, "order": order}
+def _library(rows: int, **rest):
+    def make(g: torch.Generator) -> Arguments:
+        seed = between(g, 0, 10_000)
+        teacher, other = Spy(seed, 16, 0.5), Spy(seed + 1, 7, 0.5)
+        teacher.train()
+        return {
+            "teacher": teacher,
+            "inputs": draw(g, rows, 5, scale=1.0),
+            **rest,
+            "other teacher": other,
+            "order": torch.randperm(rows, generator=g),
+        }
+
+    return make
 
 
 def _two_epochs(answer, a: Arguments) -> dict:
-    """Build the cache and read it in two different shuffled orders."""
-    teacher = a["teacher"]
-    cache = answer(teacher, a["inputs"], a["batch_size"])
-    order = a["order"]
+    """Build the cache and another one, and read the first in two different shuffled orders."""
+    teacher, inputs, order = a["teacher"], a["inputs"], a["order"]
+    cache = answer(teacher, inputs, *([a["batch_size"]] if "batch_size" in a else []))
+    other = answer(a["other teacher"], inputs[:9], 4)
     first = [cache[chunk] for chunk in order.split(10)]
     again = [cache[chunk] for chunk in order.flip(0).split(7)]
     return {
         "first epoch": torch.cat(first),
         "second epoch": torch.cat(again),
+        "same example twice": cache[order[[1, 0, 1]]],
+        "another cache": other[order.argsort()[:3] % 9],
         "length": len(cache),
+        "rows of each call": ", ".join(map(str, teacher.batches)),
         "rows sent through the teacher": teacher.rows,
         "teacher's modes": teacher.seen_modes,
         "gradient": any(part.requires_grad for part in first + again),
@@ -80,6 +90,24 @@ class _TrainMode(_ByPosition):
         return self.logits[indices]
 
 
+class _AllAtOnce(_TrainMode):
+    def __init__(self, teacher, inputs, batch_size=256):
+        with torch.no_grad():
+            self.logits = teacher.eval()(inputs)
+
+
+class _OneByOne(_TrainMode):
+    def __init__(self, teacher, inputs, batch_size=256):
+        with torch.no_grad():
+            self.logits = torch.cat([teacher.eval()(row) for row in inputs.split(1)])
+
+
+class _OfTheClass(_TrainMode):
+    def __init__(self, teacher, inputs, batch_size=256):
+        with torch.no_grad():
+            _OfTheClass.logits = torch.cat([teacher.eval()(x) for x in inputs.split(batch_size)])
+
+
 class _WithGraph(_TrainMode):
     def __init__(self, teacher, inputs, batch_size=256):
         teacher.eval()
@@ -108,32 +136,53 @@ TEACHER_CACHE = Exercise(
     title="A cache of the teacher's logits",
     reference=distill.TeacherCache,
     probes=(
-        Probe("two epochs", "37 inputs read in two shuffled orders", _library, run=_two_epochs),
+        Probe(
+            "two epochs",
+            "37 inputs, in batches of 8, read in two shuffled orders",
+            _library(37, batch_size=8),
+            run=_two_epochs,
+        ),
+        Probe("default", "300 inputs, without a batch size", _library(300), run=_two_epochs),
     ),
     criteria=(
         matches(
             "each index gets its own logits",
             1.5,
             "two epochs",
-            keys=("first epoch", "second epoch", "length"),
+            "default",
+            keys=("first epoch", "second epoch", "same example twice", "another cache", "length"),
         ),
-        facts(
-            "the teacher runs once over the data, in eval mode",
-            1.0,
-            "two epochs",
-            (
-                "rows sent through the teacher",
-                37,
-                "For 37 inputs read twice, {seen} rows went through the teacher.",
-            ),
-            ("teacher's modes", "eval", "The teacher was called in this mode: {seen}."),
+        side(
+            facts(
+                "the teacher runs once over the data, in eval mode",
+                0.75,
+                "two epochs",
+                (
+                    "rows sent through the teacher",
+                    37,
+                    "For 37 inputs read twice, {seen} rows went through the teacher.",
+                ),
+                ("teacher's modes", "eval", "The teacher was called in this mode: {seen}."),
+            )
         ),
-        facts(
-            "nothing in it has a graph",
-            0.5,
-            "two epochs",
-            ("gradient", False, "What the cache gives out still hangs on the teacher's graph."),
+        side(
+            matches(
+                "batch_size rows at a time",
+                0.25,
+                "two epochs",
+                "default",
+                keys=("rows of each call",),
+            )
         ),
+        side(
+            facts(
+                "nothing in it has a graph",
+                0.25,
+                "two epochs",
+                ("gradient", False, "What the cache gives out still hangs on the teacher's graph."),
+            )
+        ),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
@@ -154,6 +203,24 @@ TEACHER_CACHE = Exercise(
             _NoCache,
             "The teacher computes its answers anew in every epoch, which is "
             "the cost that a cache is there to save.",
+        ),
+        Mistake(
+            "all rows at once",
+            _AllAtOnce,
+            "The whole data set goes through the teacher in one batch, whatever `batch_size` says. "
+            "What happens to the memory when it holds 60,000 images?",
+        ),
+        Mistake(
+            "one row at a time",
+            _OneByOne,
+            "Each row goes through the teacher on its own. The logits are right; what is a batch "
+            "for?",
+        ),
+        Mistake(
+            "kept by the class",
+            _OfTheClass,
+            "The logits belong to the class, not to the instance: a second cache writes over the "
+            "first one's. What does `self` stand for?",
         ),
         Mistake(
             "teacher in train mode",
