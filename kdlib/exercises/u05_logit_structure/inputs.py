@@ -9,7 +9,6 @@ from torch import Tensor
 from kdlib.checks.exercise import Arguments
 from kdlib.checks.probes import draw
 
-
 Number = float | tuple[float, float]  # a number, or between which two it is drawn
 
 
