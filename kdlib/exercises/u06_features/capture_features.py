@@ -152,6 +152,8 @@ def _capture(
             if remove and (done or careful):
                 for handle in handles:
                     handle.remove()
+            for name in names if shared else ():
+                found.pop(name, None)  # so that each of its runs is like the first
 
     return capture
 
