@@ -118,14 +118,15 @@ print("log(1 - p_y) of the surest, in float32:", torch.log(1 - p_y).item())
 # Write `split_kd(student_logits, teacher_logits, targets, temperature)`.
 #
 # - Logits are (B, C), `targets` (B,). Return a pair: TCKD and NCKD, each (B,), in nats, without
-#   $T^2$.
-# - The identity above has to hold in each row.
+#   $T^2$. {= TCKD; NCKD; the student's gradient}
+# - The identity above has to hold in each row. {= the halves make up the whole}
 # - The teacher is a constant. The target is the label, also where the teacher prefers another
-#   class.
-# - Either network may be as certain as it likes: no NaN, no infinity. Do not form $1 - p_y$.
-# - With two classes NCKD is zero. That needs no special case.
+#   class. {= the teacher is a constant; TCKD; NCKD}
+# - Either network may be as certain as it likes: no NaN, no infinity, in the gradient
+#   neither. Do not form $1 - p_y$. {= a certain network does no harm; nor to the gradient}
+# - With two classes NCKD is zero. That needs no special case. {= two classes leave no rest}
 # - `kl_divergence(teacher_logits, student_logits)` from `kdlib.losses` gives a KL for each
-#   row.
+#   row. {= -}
 
 
 # %% exercise="05.split_kd"
@@ -300,9 +301,11 @@ plots.show(
 #
 # Write `dkd_loss(student_logits, teacher_logits, targets, temperature, alpha, beta)`.
 #
-# - Use `logits.split_kd` from kdlib here, so that this exercise stands on its own.
+# - Use `logits.split_kd` from kdlib here, so that this exercise stands on its own. {= -}
 # - Return a scalar: the soft term alone, with $T^2$, a mean over the rows.
-# - Fewer than three classes raise a `ValueError` that says why.
+#   {= the value; linear in both weights; the student's gradient}
+# - The teacher is a constant, and may be certain. {= the teacher is a constant; a certain teacher does no harm}
+# - Fewer than three classes raise a `ValueError` that says why. {= two classes are refused; with the reason}
 
 
 # %% exercise="05.dkd_loss"
@@ -366,8 +369,11 @@ for factor in (0.25, 1.0, 4.0):
 # Write `standardise(logits)`.
 #
 # - `logits` is (B, C), the result too: mean zero and standard deviation one in each row.
+#   {= the value; each row has mean zero and variance one; scale and offset are gone; the gradient}
 # - The deviation is the **unbiased** one, with C - 1 in the denominator, as in the authors' code.
-# - A row of equal logits gives zeros, and a gradient without NaN.
+#   {= the value}
+# - A row of equal logits gives zeros, up to rounding, and a gradient without NaN.
+#   {= a constant row gives zeros; a constant row has a gradient}
 
 
 # %% exercise="05.standardise"
@@ -407,9 +413,13 @@ for factor, shift in ((0.25, 0.0), (4.0, 0.0), (1.0, 30.0)):
 #
 # Write `standardised_kd(student_logits, teacher_logits, targets, temperature, alpha)`.
 #
-# - Use `logits.standardise` from kdlib here.
+# - Use `logits.standardise` from kdlib here. {= -}
 # - Mind the order of standardising and dividing by T: one order makes T useless.
+#   {= the soft term; the temperature counts}
+# - The soft term sees neither network's scale; the hard term gets the student's logits as they are.
+#   {= blind to either scale; the hard term and the mixture}
 # - A scalar; the teacher is a constant; `alpha` weighs the soft term, as always in this course.
+#   {= the hard term and the mixture; the teacher is a constant; the student's gradient}
 
 
 # %% exercise="05.standardised_kd"
@@ -469,11 +479,14 @@ print(f"gradient along the logits below 1e-6: {along < 1e-6}; its length: {z1.gr
 # Write `dist_loss(student_logits, teacher_logits, temperature, beta, gamma)`.
 #
 # - One softmax for each network, along the classes. Then look at the matrix in two directions.
+#   {= the rows' part; the columns' part; zero where all relations are right}
 # - `beta` weighs the rows, `gamma` the columns; both parts are means.
-# - A student that finds all classes equally probable has rows without spread. Their correlation
-#   counts as zero, and the gradient must not be NaN. A term of about $10^{-8}$ in the denominator
-#   will do.
-# - The teacher is a constant.
+#   {= both together; linear in both weights; the student's gradient}
+# - A student that finds all classes equally probable has rows without spread, and a batch of one
+#   image has columns without. Their correlation counts as zero, and the gradient must not be NaN.
+#   A term of about $10^{-8}$ in the denominator will do.
+#   {= no spread, no correlation; an undecided student gives no NaN}
+# - The teacher is a constant. {= the teacher is a constant}
 
 
 # %% exercise="05.dist_loss"

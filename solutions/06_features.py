@@ -68,12 +68,17 @@ for name, network in (("teacher", teacher), ("student", student)):
 # ```
 #
 # - `names` are spelt as in `model.named_modules()`; an unknown one raises a `ValueError`.
+#   {= an unknown name is refused; each name gets its own layer's output}
 # - The dict holds the outputs of the latest forward pass, **with their graph**: a loss on them has
-#   to be able to teach the student.
+#   to be able to teach the student. {= each name gets its own layer's output; gradient flows, through the layer and through the network}
+# - Each block has a dict of its own: there may be several at the same time.
+#   {= each block is one of its own}
 # - What you hand out is the output as it left the layer, even if the next layer works in place
-#   (`nn.ReLU(inplace=True)`).
-# - After the block no hook is left on the model, whether the block ended well or not.
+#   (`nn.ReLU(inplace=True)`). {= the output as it left the layer}
+# - After the block no hook of yours is left on the model, whether the block ended well or not, nor
+#   after an unknown name. {= no hook stays behind; not even after an error; nor after an unknown name}
 # - The network computes what it computed without you.
+#   {= gradient flows, through the layer and through the network}
 
 
 # %% exercise="06.capture_features"
@@ -136,11 +141,13 @@ for name, found in seen.items():
 # Write `hint_loss(student_features, teacher_features, regressor)`.
 #
 # - Features are (B, C, H, W); the result is a scalar: for each image a **sum** over channels and
-#   positions, then the mean over the images.
+#   positions, then the mean over the images. {= the value}
 # - The regressor is applied to the student. Channels that still differ raise a `ValueError`.
-# - Where the maps differ in height or width, bring the larger one down with
-#   `F.adaptive_avg_pool2d`.
+#   {= the regressor learns; channels that differ are refused}
+# - Where the maps differ in height or width, bring the larger side down to the smaller one with
+#   `F.adaptive_avg_pool2d`; maps of 8x3 and 4x5 meet at 4x3. {= maps of two sizes}
 # - Gradient goes to the student and to the regressor, none to the teacher.
+#   {= the student learns, the teacher does not; the regressor learns}
 
 
 # %% exercise="06.hint_loss"
@@ -194,9 +201,13 @@ print(f"the mean feature:  {hint_loss(mean, hint, nn.Identity()):.0f}")
 # - `HintTrainer(student, teacher, regressor, guided, hint, lr)`: `guided` and `hint` are names of
 #   layers. `self.optimizer` is a `torch.optim.Adam` with step size `lr`. It holds every parameter
 #   of the student and of the regressor, once, and none of the teacher's.
+#   {= the optimiser holds the regressor; and the student, and nothing of the teacher; student and regressor after both steps}
 # - `trainer.step(inputs)` makes one update and returns the loss before it, as a float. The student
-#   runs in train mode; the teacher in eval mode, and without a graph.
+#   runs in train mode; the teacher in eval mode, and without a graph: whatever mode `step` finds
+#   them in.
+#   {= the loss before the update; student and regressor after both steps; the teacher is a constant; nothing is left behind}
 # - Use `features.capture_features` and `features.hint_loss`, so that this exercise stands on its own.
+#   {= -}
 
 
 # %% exercise="06.HintTrainer"
@@ -366,11 +377,13 @@ plots.show(
 # Write `attention_loss(student_features, teacher_features)`, with the exponent 2.
 #
 # - Features are (B, C, H, W); channels may differ, height and width may not (`ValueError`).
+#   {= the value; maps of two sizes are refused}
 # - The result is a scalar: each image's distance, then the mean over images. The distance is a
-#   norm, not its square.
+#   norm, not its square. {= the value; the gradient; scale does not matter}
 # - A ReLU layer can be zero everywhere on an image: its map stays zero, and nothing becomes NaN.
-# - Where both maps agree the loss is zero and its gradient finite.
-# - The teacher is a constant: no gradient arrives at its features.
+#   {= a dead map; and its gradient}
+# - Where both maps agree the loss is zero and its gradient finite. {= zero between equals}
+# - The teacher is a constant: no gradient arrives at its features. {= the teacher is a constant}
 
 
 # %% exercise="06.attention_loss"
@@ -430,8 +443,9 @@ print(f"other images: {attention_loss(small.roll(1, dims=0), second):.2f}")
 #
 # - `first` is (B, C1, H, W), `second` (B, C2, H', W'); the result is (B, C1, C2), a matrix for each
 #   image. Batches that differ raise a `ValueError`.
-# - Where the maps differ in size, the larger is brought down with `F.adaptive_max_pool2d`: the paper
-#   uses max pooling.
+#   {= the value; the gradient of both layers; positions have no order; batches that differ are refused}
+# - Where the maps differ in height or width, the larger side is brought down to the smaller one
+#   with `F.adaptive_max_pool2d`: the paper uses max pooling. {= maps of two sizes}
 
 
 # %% exercise="06.fsp_matrix"
@@ -485,12 +499,15 @@ print(f"nearest image is of the same class: {same:.0%} (by chance: 10%)")
 #
 # Write an `nn.Module`, `SimKDStudent(encoder, projector, teacher_head)`.
 #
-# - `model.features(images)` gives $P(f_s(x))$, `model(images)` the logits.
+# - `model.features(images)` gives $P(f_s(x))$, `model(images)` the logits. {= features and logits}
 # - Encoder and projector learn: their parameters are in `model.parameters()` and require gradient.
 #   The head's parameters do not change.
+#   {= encoder and projector learn, the head does not; both after two steps}
 # - `model.train()` and `model.eval()` switch encoder and projector. The head is always in eval mode;
-#   a teacher's head may hold dropout.
+#   a teacher's head may hold dropout. `model.train()` returns the model, as every module's does.
+#   {= the head never drops anything}
 # - Gradient still passes **through** the head, for whoever puts a loss on the logits.
+#   {= gradient passes through the head}
 
 
 # %% exercise="06.SimKDStudent"

@@ -196,10 +196,10 @@ def _channels(guess, hint):
 def hint_mse(student_features, teacher_features, regressor):
     guess, hint = regressor(student_features), teacher_features.detach()
     _channels(guess, hint)
-    if guess.shape[-1] > hint.shape[-1]:
-        guess = F.adaptive_avg_pool2d(guess, hint.shape[-2:])
-    else:
-        hint = F.adaptive_avg_pool2d(hint, guess.shape[-2:])
+    for side in (-2, -1):  # None leaves a side as it is
+        size = [None, None]
+        size[side] = min(guess.shape[side], hint.shape[side])
+        guess, hint = F.adaptive_avg_pool2d(guess, size), F.adaptive_avg_pool2d(hint, size)
     return F.mse_loss(guess, hint, reduction="sum") / (2 * len(guess))
 
 
@@ -225,8 +225,17 @@ def hint_loop(student_features, teacher_features, regressor):
     return total / len(student_features)
 
 
+def _windows(size, smaller, like):
+    """The average over adaptive windows as a matrix, (smaller, size)."""
+    matrix = like.new_zeros(smaller, size)
+    for i in range(smaller):
+        window = slice(i * size // smaller, -(-(i + 1) * size // smaller))
+        matrix[i, window] = 1 / (window.stop - window.start)
+    return matrix
+
+
 def hint_by_hand(student_features, teacher_features, regressor):
-    """The 1x1 convolution written as a matrix product, the pooling as a mean over blocks."""
+    """The 1x1 convolution written as a matrix product, the pooling as two more."""
     weight = regressor.weight.flatten(1)
     guess = torch.einsum("dc,nchw->ndhw", weight, student_features)
     guess = guess + regressor.bias[None, :, None, None]
@@ -234,8 +243,8 @@ def hint_by_hand(student_features, teacher_features, regressor):
     _channels(guess, hint)
 
     def shrink(x, h, w):
-        fy, fx = x.shape[2] // h, x.shape[3] // w
-        return x.unflatten(3, (w, fx)).unflatten(2, (h, fy)).mean(dim=(3, 5))
+        rows, columns = (_windows(n, m, x) for n, m in ((x.shape[2], h), (x.shape[3], w)))
+        return rows @ x @ columns.T
 
     h, w = (min(guess.shape[i], hint.shape[i]) for i in (2, 3))
     difference = shrink(guess, h, w) - shrink(hint, h, w)
@@ -609,10 +618,9 @@ def _batches(a, b):
 
 def fsp_einsum(first, second):
     _batches(first, second)
-    if first.shape[-1] > second.shape[-1]:
-        first = F.adaptive_max_pool2d(first, second.shape[-2:])
-    elif second.shape[-1] > first.shape[-1]:
-        second = F.adaptive_max_pool2d(second, first.shape[-2:])
+    if first.shape[2:] != second.shape[2:]:
+        size = [min(sides) for sides in zip(first.shape[2:], second.shape[2:], strict=True)]
+        first, second = F.adaptive_max_pool2d(first, size), F.adaptive_max_pool2d(second, size)
     return torch.einsum("bihw,bjhw->bij", first, second) / (first.shape[2] * first.shape[3])
 
 
@@ -625,11 +633,11 @@ def fsp_bmm(first, second):
 
 
 def fsp_max_pool(first, second):
-    """Pooling with a window, as a network would; the mean over positions as a mean."""
+    """First the rows, then the columns; the mean over positions as a mean."""
     _batches(first, second)
-    factor = first.shape[2] // second.shape[2], second.shape[2] // first.shape[2]
-    first = F.max_pool2d(first, factor[0]) if factor[0] > 1 else first
-    second = F.max_pool2d(second, factor[1]) if factor[1] > 1 else second
+    h, w = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
+    for size in ((h, None), (None, w)):
+        first, second = F.adaptive_max_pool2d(first, size), F.adaptive_max_pool2d(second, size)
     return (first[:, :, None] * second[:, None]).mean(dim=(3, 4))
 
 

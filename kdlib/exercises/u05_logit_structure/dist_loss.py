@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlib.checks.criteria import gradients, law, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
-from kdlib.exercises.u05_logit_structure.inputs import without_targets
+from kdlib.exercises.u05_logit_structure.inputs import pick, without_targets
 from kdlib.losses import structure as logits
 
 EPS = 1e-8
@@ -16,8 +16,16 @@ EPS = 1e-8
 
 def _undecided(g: torch.Generator) -> Arguments:
     """Build a student that says the same of every class and image."""
-    arguments = without_targets(6, 4, temperature=2.0, beta=1.0, gamma=1.0)(g)
-    arguments["student_logits"] = torch.zeros(6, 4, dtype=torch.float64)
+    arguments = without_targets((4, 8), (4, 7), temperature=2.0, beta=(0.5, 2.0), gamma=1.0)(g)
+    student = torch.zeros_like(arguments["student_logits"])
+    return {**arguments, "student_logits": student + pick(g, (-3.0, 3.0))}
+
+
+def _one_undecided(g: torch.Generator) -> Arguments:
+    """Build networks one of which says the same of every class of one image."""
+    arguments = without_targets((4, 8), (4, 7), temperature=2.0, beta=(0.5, 2.0), gamma=1.5)(g)
+    arguments["student_logits"][1] = 0.0
+    arguments["teacher_logits"][2] = 0.0
     return arguments
 
 
@@ -37,6 +45,19 @@ def _relations_only(evidence: Evidence) -> str | None:
         f"On {evidence.probes['halfway'].about}, you return {seen:.4g}. All relations are the "
         "teacher's there, since q = a p + b has correlation one with p, so the loss is zero."
     )
+
+
+UNDECIDED = ("undecided", "one undecided", "one row")
+
+
+def _finite(evidence: Evidence) -> str | None:
+    for name in UNDECIDED:
+        if not evidence.student[name].gradients["student_logits"].isfinite().all():
+            return (
+                f"On {evidence.probes[name].about}, the value is a number, but its gradient is "
+                "not. Where does a root, or a division, meet a zero?"
+            )
+    return None
 
 
 def _two_terms(evidence: Evidence) -> str | None:
@@ -158,16 +179,49 @@ DIST_LOSS = Exercise(
             _undecided,
             gradients=("student_logits",),
         ),
+        Probe(
+            "one undecided",
+            "networks that find all classes of one image equally probable",
+            _one_undecided,
+            gradients=("student_logits",),
+        ),
+        Probe(
+            "one row",
+            "a batch of one image, whose columns are without spread",
+            without_targets(1, (4, 7), temperature=2.0, beta=1.0, gamma=0.5),
+            gradients=("student_logits",),
+        ),
+        Probe(
+            "defaults",
+            "a batch of some size, with T, beta and gamma left out",
+            without_targets((3, 9), (3, 9), strided=True),
+            gradients=("student_logits",),
+        ),
+        Probe(
+            "raised",
+            "float32 logits, all raised by 1,000",
+            without_targets(
+                (4, 9),
+                (4, 9),
+                offset=1000.0,
+                dtype=torch.float32,
+                temperature=3.0,
+                beta=1.0,
+                gamma=2.0,
+            ),
+            atol=5e-3,
+        ),
     ),
     criteria=(
         matches("the rows' part", 0.75, "rows"),
         matches("the columns' part", 0.75, "columns"),
-        matches("both together", 0.5, "both", "other"),
+        matches("both together", 0.5, "both", "other", "defaults", "raised"),
         law("linear in both weights", 0.25, ("both", "rows", "columns"), _two_terms),
         law("zero where all relations are right", 0.5, ("halfway",), _relations_only),
-        gradients("the student's gradient", 0.5, "both", arguments=("student_logits",)),
+        gradients("the student's gradient", 0.5, "both", "defaults", arguments=("student_logits",)),
         side(gradients("the teacher is a constant", 0.25, "both", arguments=("teacher_logits",))),
-        matches("an undecided student gives no NaN", 0.5, "undecided"),
+        matches("no spread, no correlation", 0.25, *UNDECIDED),
+        law("an undecided student gives no NaN", 0.25, UNDECIDED, _finite),
         tidy(0.25),
     ),
     mistakes=(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
+import torch
+
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u05_logit_structure.inputs import batch, parts, split
 from kdlib.losses import structure as logits
@@ -22,18 +24,28 @@ def _linear(evidence: Evidence) -> str | None:
     )
 
 
+def _says_why(evidence: Evidence) -> str | None:
+    seen = evidence.student["two classes"]
+    if seen.error_type != "ValueError":
+        return "Nothing is refused, so no reason is given."
+    if len(seen.error.split()) > 1:
+        return None
+    return f"The reason that your ValueError gives is {seen.error!r}. What would help the caller?"
+
+
 def _refuse(student_logits):
     if student_logits.shape[-1] < 3:
         raise ValueError("needs three classes")
 
 
-def _wrong(rule, refuse=True):
+def _wrong(rule, refuse=True, detach=True):
     """Assemble a wrong loss from `rule(tckd, nckd, alpha, beta, T, rest)`, rest being 1 - p_y."""
 
     def loss(student_logits, teacher_logits, targets, temperature=4.0, alpha=1.0, beta=8.0):
         if refuse:
             _refuse(student_logits)
-        s, t = student_logits / temperature, teacher_logits.detach() / temperature
+        teacher = teacher_logits.detach() if detach else teacher_logits
+        s, t = student_logits / temperature, teacher / temperature
         tckd, nckd = parts(s, t, targets)
         return rule(tckd, nckd, alpha, beta, temperature, split(t, targets)[0][:, 1].exp())
 
@@ -89,15 +101,38 @@ DKD_LOSS = Exercise(
         Probe(
             "two classes",
             "two classes",
-            batch(6, 2, temperature=3.0, alpha=2.0, beta=3.0),
+            batch((2, 7), 2, temperature=3.0, alpha=2.0, beta=3.0),
+        ),
+        Probe("one class", "one class", batch((2, 7), 1, temperature=3.0, alpha=2.0, beta=3.0)),
+        Probe(
+            "three classes",
+            "one row of three classes, with T, alpha and beta left out",
+            batch(1, 3),
+        ),
+        Probe(
+            "defaults",
+            "a batch of some size, with T, alpha and beta left out",
+            batch((2, 9), (4, 12), strided=True),
+            gradients=("student_logits",),
+        ),
+        Probe(
+            "float32",
+            "float32 logits in the thousands",
+            batch(
+                (2, 9), (4, 7), 1000.0, dtype=torch.float32, temperature=3.0, alpha=0.5, beta=2.0
+            ),
+            gradients=("student_logits",),
+            atol=1e-3,
         ),
     ),
     criteria=(
-        matches("the value", 1.0, "both", "other"),
-        law("linear in both weights", 0.5, ("both", "target only", "rest only"), _linear),
-        gradients("the student's gradient", 0.5, "both", arguments=("student_logits",)),
-        matches("a certain teacher does no harm", 0.5, "certain"),
-        rejects("two classes are refused", 0.5, "two classes"),
+        matches("the value", 1.0, "both", "other", "three classes", "defaults"),
+        law("linear in both weights", 0.25, ("both", "target only", "rest only"), _linear),
+        gradients("the student's gradient", 0.5, "both", "defaults", arguments=("student_logits",)),
+        side(gradients("the teacher is a constant", 0.25, "both", arguments=("teacher_logits",))),
+        matches("a certain teacher does no harm", 0.5, "certain", "float32"),
+        rejects("two classes are refused", 0.25, "two classes", "one class"),
+        law("with the reason", 0.25, (), _says_why),
         tidy(0.25),
     ),
     mistakes=(
@@ -150,6 +185,11 @@ DKD_LOSS = Exercise(
             _four_times,
             "Your loss does not change with `temperature`. Did you leave the halves at their "
             "default?",
+        ),
+        Mistake(
+            "teacher not detached",
+            _wrong(lambda a, b, x, y, T, r: T**2 * (x * a + y * b).mean(), detach=False),
+            "A gradient arrives at the teacher's logits.",
         ),
         Mistake(
             "takes two classes",

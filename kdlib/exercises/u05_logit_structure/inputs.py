@@ -9,43 +9,63 @@ from torch import Tensor
 from kdlib.checks.exercise import Arguments
 from kdlib.checks.probes import draw
 
+Number = float | tuple[float, float]  # a number, or between which two it is drawn
+
+
+def pick(g: torch.Generator, between: Number) -> float:
+    """Draw a number between two others, both included when they are integers."""
+    if not isinstance(between, tuple):
+        return between
+    low, high = between
+    if isinstance(low, int):
+        return int(torch.randint(low, high + 1, (1,), generator=g))
+    return low + (high - low) * float(torch.rand(1, generator=g))
+
 
 def batch(
-    rows: int = 7,
-    classes: int = 10,
+    rows: Number = 7,
+    classes: Number = 10,
     scale: float = 3.0,
-    equal: bool = False,
     certain: float = 0.0,
+    wrong: bool = False,
+    offset: float = 0.0,
+    strided: bool = False,
     dtype: torch.dtype = torch.float64,
-    **further: float,
+    **further: Number,
 ):
     """Build student's and teacher's logits, targets, and further arguments in the given order.
 
-    With `certain`, that much is added to both networks' logits of the true class.
+    With `certain`, that much is added to both networks' logits of the true class, twice to the
+    teacher's; with `wrong`, the teacher is as certain of the class after it. `strided` logits lie
+    in memory by columns.
     """
 
     def make(g: torch.Generator) -> Arguments:
-        student, teacher = (draw(g, rows, classes, scale=scale) for _ in range(2))
-        targets = torch.randint(classes, (rows,), generator=g)
+        n, c = pick(g, rows), pick(g, classes)
+        student, teacher = (draw(g, n, c, scale=scale) for _ in range(2))
+        targets = torch.randint(c, (n,), generator=g)
         # the true class is rarely the teacher's first choice, and never in all rows
         targets[0] = teacher[0].argmin()
-        teacher = student.clone() if equal else teacher
-        ramp = certain * F.one_hot(targets, classes)
+        ramp = certain * F.one_hot(targets, c)
+        student = (student + ramp + offset).to(dtype)
+        teacher = (teacher + 2 * (ramp.roll(1, dims=1) if wrong else ramp) + offset).to(dtype)
+        if strided:
+            student, teacher = (x.T.contiguous().T for x in (student, teacher))
         return {
-            "student_logits": (student + ramp).to(dtype),
-            "teacher_logits": (teacher + 2 * ramp).to(dtype),
+            "student_logits": student,
+            "teacher_logits": teacher,
             "targets": targets,
-            **further,
+            **{name: pick(g, value) for name, value in further.items()},
         }
 
     return make
 
 
-def without_targets(rows: int, classes: int, scale: float = 2.0, dtype=torch.float64, **further):
+def without_targets(rows: Number, classes: Number, scale: float = 2.0, **further):
     """Build student's and teacher's logits and further arguments."""
 
     def make(g: torch.Generator) -> Arguments:
-        made = batch(rows, classes, scale, dtype=dtype, **further)(g)
+        made = batch(rows, classes, scale, **further)(g)
         del made["targets"]
         return made
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.checks.criteria import facts, law, main, matches, tidy
+from kdlib.checks.criteria import facts, law, main, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u05_logit_structure.inputs import batch, kl, one_hot, parts, split
 from kdlib.losses import structure as logits
@@ -41,6 +41,20 @@ def _identity(evidence: Evidence) -> str | None:
         f"On {arguments.about}, your TCKD + (1 - p_y) NCKD misses KL(p || q) by up to {off:.4g}. "
         "The two halves have to make up the whole in each row."
     )
+
+
+CERTAIN = ("certain", "far too certain", "certain and wrong", "float32")
+
+
+def _finite(evidence: Evidence) -> str | None:
+    for name in CERTAIN:
+        gradient = evidence.value(name, "gradient of student_logits")
+        if not gradient.isfinite().all():
+            return (
+                f"On {evidence.probes[name].about}, the gradient that arrives at student_logits "
+                "is not finite. One such row ends a training."
+            )
+    return None
 
 
 def _two_classes(evidence: Evidence) -> str | None:
@@ -172,21 +186,68 @@ SPLIT_KD = Exercise(
             batch(certain=3000.0, temperature=1.0),
             run=_use,
         ),
-        Probe("two classes", "6 rows of 2 classes", batch(6, 2, temperature=2.0), run=_use),
+        Probe(
+            "certain and wrong",
+            "a teacher that is certain of a class that is not the target",
+            batch((2, 6), (3, 6), certain=2000.0, wrong=True, temperature=(1.0, 3.0)),
+            run=_use,
+        ),
+        Probe("two classes", "rows of 2 classes", batch((3, 7), 2, temperature=2.0), run=_use),
+        Probe("one row", "one row, T left out", batch(1, (3, 6)), run=_use),
+        Probe(
+            "by columns",
+            "logits of some size that lie in memory by columns",
+            batch((2, 9), (3, 7), strided=True, temperature=(0.5, 6.0)),
+            run=_use,
+        ),
+        Probe(
+            "float32",
+            "float32 logits in the thousands",
+            batch((2, 9), (3, 7), scale=1000.0, dtype=torch.float32, temperature=(1.0, 6.0)),
+            run=_use,
+            atol=1e-3,
+        ),
+        Probe(
+            "raised",
+            "float32 logits, all raised by 1,000",
+            batch((2, 9), (3, 7), offset=1000.0, dtype=torch.float32, temperature=(1.0, 4.0)),
+            run=_use,
+            atol=5e-3,
+        ),
     ),
     criteria=(
-        matches("TCKD", 1.0, "plain", "other", keys=("TCKD",)),
-        matches("NCKD", 1.0, "plain", "other", "hot", keys=("NCKD",)),
-        main(law("the halves make up the whole", 0.5, ("plain",), _identity)),
-        matches("a certain network does no harm", 1.0, "certain", "far too certain", keys=BOTH),
-        matches("the student's gradient", 0.5, "plain", keys=("gradient of student_logits",)),
-        facts(
-            "the teacher is a constant",
-            0.25,
-            "plain",
-            (TEACHER, False, "A gradient arrives at teacher_logits. It has to be a constant."),
+        matches(
+            "TCKD", 1.0, "plain", "other", "one row", "by columns", "two classes", keys=BOTH[:1]
         ),
-        main(law("two classes leave no rest", 0.5, ("two classes",), _two_classes)),
+        matches("NCKD", 1.0, "plain", "other", "hot", "one row", "by columns", keys=BOTH[1:]),
+        main(law("the halves make up the whole", 0.5, ("plain",), _identity)),
+        matches(
+            "a certain network does no harm",
+            0.75,
+            "certain",
+            "far too certain",
+            "certain and wrong",
+            "float32",
+            "raised",
+            keys=BOTH,
+        ),
+        law("nor to the gradient", 0.25, CERTAIN, _finite),
+        matches(
+            "the student's gradient",
+            0.5,
+            "plain",
+            "by columns",
+            keys=("gradient of student_logits",),
+        ),
+        side(
+            facts(
+                "the teacher is a constant",
+                0.25,
+                "plain",
+                (TEACHER, False, "A gradient arrives at teacher_logits. It has to be a constant."),
+            )
+        ),
+        law("two classes leave no rest", 0.5, ("two classes",), _two_classes),
         tidy(0.25),
     ),
     mistakes=(

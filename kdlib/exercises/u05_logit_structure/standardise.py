@@ -8,25 +8,35 @@ from kdlib.checks.criteria import law, matches, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.checks.words import explain
+from kdlib.exercises.u05_logit_structure.inputs import Number, pick
 from kdlib.losses import structure as logits
 
 EPS = 1e-7
 CONSTANT = 2  # the row of equal logits
 
 
-def _rows(rows: int, classes: int, factor: float = 1.0, shift: float = 0.0, weigh: bool = False):
+def _rows(
+    rows: Number,
+    classes: Number,
+    factor: float = 1.0,
+    shift: float = 0.0,
+    strided: bool = False,
+    dtype: torch.dtype = torch.float64,
+):
     def make(g: torch.Generator) -> Arguments:
-        z = draw(g, rows, classes)
+        n = pick(g, rows)
+        z = draw(g, n, pick(g, classes))
         # rows of different spread and mean, so that no other axis gives the same numbers
-        z = z * torch.arange(1, rows + 1, dtype=z.dtype)[:, None] + torch.arange(rows)[:, None]
-        return {"logits": factor * z + shift}
+        z = z * torch.arange(1, n + 1, dtype=z.dtype)[:, None] + torch.arange(n)[:, None]
+        z = (factor * z + shift).to(dtype)
+        return {"logits": z.T.contiguous().T if strided else z}
 
     return make
 
 
 def _one_constant_row(g: torch.Generator) -> Arguments:
-    z = draw(g, 5, 8)
-    z[CONSTANT] = 1.5
+    z = draw(g, pick(g, (3, 7)), pick(g, (4, 12)))
+    z[CONSTANT] = draw(g, 1)
     return {"logits": z}
 
 
@@ -41,9 +51,16 @@ def _weighed(answer, arguments: Arguments):
     return {"value": out, "gradient of logits": gradient}
 
 
+AFFINE = ("plain", "scaled", "scaled down", "shifted")
+
+
 def _affine(evidence: Evidence) -> str | None:
     plain = evidence.value("plain")
-    for probe, what in (("scaled", "multiplied by 4"), ("shifted", "raised by 30")):
+    for probe, what in (
+        ("scaled", "multiplied by 4"),
+        ("scaled down", "multiplied by 0.01"),
+        ("shifted", "raised by 30"),
+    ):
         off = (evidence.value(probe) - plain).abs().max().item()
         if off > 1e-4:
             return (
@@ -102,6 +119,24 @@ STANDARDISE = Exercise(
         Probe("other", "3 rows of 9 classes", _rows(3, 9)),
         Probe("scaled", "the 6 rows multiplied by 4", _rows(6, 5, factor=4.0)),
         Probe("shifted", "the 6 rows raised by 30", _rows(6, 5, shift=30.0)),
+        Probe("scaled down", "the 6 rows multiplied by 0.01", _rows(6, 5, factor=0.01)),
+        Probe("one row", "a single row", _rows(1, (3, 9))),
+        Probe("two classes", "rows of 2 classes", _rows((2, 6), 2)),
+        Probe(
+            "by columns", "rows that lie in memory by columns", _rows((3, 7), (8, 12), strided=True)
+        ),
+        Probe(
+            "float32",
+            "float32 rows in the thousands",
+            _rows((3, 7), (3, 6), factor=1000.0, dtype=torch.float32),
+            atol=1e-4,
+        ),
+        Probe(
+            "small",
+            "float32 rows of thousandths",
+            _rows((3, 7), (3, 6), factor=0.003, dtype=torch.float32),
+            atol=1e-3,
+        ),
         Probe("gradient", "6 rows of 5 classes", _rows(6, 5), run=_weighed),
         Probe("constant", "a batch with one constant row", _one_constant_row),
         Probe(
@@ -109,9 +144,19 @@ STANDARDISE = Exercise(
         ),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other"),
+        matches(
+            "the value",
+            1.0,
+            "plain",
+            "other",
+            "one row",
+            "two classes",
+            "by columns",
+            "float32",
+            "small",
+        ),
         law("each row has mean zero and variance one", 0.5, ("plain",), _unit),
-        law("scale and offset are gone", 0.5, ("plain", "scaled", "shifted"), _affine),
+        law("scale and offset are gone", 0.5, AFFINE, _affine),
         matches("the gradient", 0.5, "gradient", keys=("gradient of logits",)),
         matches("a constant row gives zeros", 0.5, "constant"),
         law("a constant row has a gradient", 0.25, ("constant, gradient",), _finite),

@@ -16,18 +16,27 @@ def _pair(
     channels: tuple[int, int] = (3, 6),
     size: tuple[int, int] = (4, 5),
     teacher_size: tuple[int, int] | None = None,
-    equal: bool = False,
+    equal: str = "",
     scale: float = 1.0,
-    dead: bool = False,
+    dead: str = "",
+    dtype: torch.dtype = torch.float64,
+    strided: bool = False,
 ):
+    """Build two feature maps: equal for "one" image or for "all", dead for one of either."""
+
     def make(g: torch.Generator) -> Arguments:
         student = maps(g, images, channels[0], *size)
         teacher = maps(g, images, channels[1], *(teacher_size or size))
         if equal:
-            student = teacher.clone()
-        if dead:
-            student[1] = 0.0
-        return {"student_features": scale * student, "teacher_features": teacher / scale}
+            same = slice(None) if equal == "all" else 1
+            student[same] = teacher[same]
+        for name, features_ in (("student", student), ("teacher", teacher)):
+            if name in dead:
+                features_[1] = 0.0
+        both = ((scale * student).to(dtype), (teacher / scale).to(dtype))
+        if strided:
+            both = tuple(x.to(memory_format=torch.channels_last) for x in both)
+        return dict(zip(("student_features", "teacher_features"), both, strict=True))
 
     return make
 
@@ -47,12 +56,28 @@ def _zero_at_home(evidence: Evidence) -> str | None:
     value = float(evidence.value("equal"))
     if not abs(value) < 1e-4:
         return f"Between equal features your loss is {value:.4g}."
-    gradient = evidence.student["equal"].gradients.get("student_features")
-    if gradient is not None and not bool(gradient.isfinite().all()):
-        return (
-            "Between equal features the value is right but its gradient is not finite: one such "
-            "image turns the whole network into NaN."
-        )
+    for probe in EQUAL:
+        gradient = evidence.student[probe].gradients.get("student_features")
+        if gradient is not None and not bool(gradient.isfinite().all()):
+            return (
+                f"On {evidence.probes[probe].about}, the value is right but its gradient is not "
+                "finite: one such image turns the whole network into NaN."
+            )
+    return None
+
+
+EQUAL = ("equal", "one equal")
+DEAD = ("dead", "dead teacher", "both dead")
+
+
+def _alive(evidence: Evidence) -> str | None:
+    for probe in DEAD:
+        gradient = evidence.student[probe].gradients.get("student_features")
+        if gradient is None or not bool(gradient.isfinite().all()):
+            return (
+                f"On {evidence.probes[probe].about}, the gradient that arrives at "
+                "student_features is not finite."
+            )
     return None
 
 
@@ -112,25 +137,58 @@ ATTENTION_LOSS = Exercise(
         Probe(
             "equal",
             "equal features",
-            _pair(channels=(6, 6), equal=True),
+            _pair(channels=(6, 6), equal="all"),
+            gradients=("student_features",),
+        ),
+        Probe(
+            "one equal",
+            "a batch in which one image has equal features",
+            _pair(channels=(6, 6), equal="one"),
             gradients=("student_features",),
         ),
         Probe(
             "dead",
             "an image on which the student's layer is all zero",
-            _pair(dead=True),
+            _pair(dead="student"),
             gradients=("student_features",),
         ),
+        Probe(
+            "dead teacher",
+            "an image on which the teacher's layer is all zero",
+            _pair(dead="teacher"),
+            gradients=("student_features",),
+        ),
+        Probe(
+            "both dead",
+            "an image on which both layers are all zero",
+            _pair(dead="student and teacher"),
+            gradients=("student_features",),
+        ),
+        Probe(
+            "one image",
+            "one image with one channel, in channels-last memory",
+            _pair(1, (1, 3), (2, 5), strided=True),
+            gradients=("student_features",),
+        ),
+        Probe(
+            "float32",
+            "float32 features, the student's in the thousands, the teacher's in thousandths",
+            _pair(3, (4, 3), (3, 4), scale=1000.0, dtype=torch.float32),
+            atol=1e-5,
+        ),
         Probe("sizes", "maps of 4x5 and 2x5", _pair(size=(4, 5), teacher_size=(2, 5))),
+        Probe("turned", "maps of 4x5 and 5x4", _pair(size=(4, 5), teacher_size=(5, 4))),
+        Probe("one position", "maps of 4x5 and 1x1", _pair(size=(4, 5), teacher_size=(1, 1))),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other"),
-        gradients("the gradient", 0.5, "plain", arguments=("student_features",)),
+        matches("the value", 1.0, "plain", "other", "one image", "float32"),
+        gradients("the gradient", 0.5, "plain", "one image", arguments=("student_features",)),
         side(gradients("the teacher is a constant", 0.5, "plain", arguments=("teacher_features",))),
-        law("scale does not matter", 0.5, ("plain", "scaled"), _scale_does_not_matter),
-        law("zero between equals", 0.25, ("equal",), _zero_at_home),
-        matches("a dead map", 0.25, "dead"),
-        rejects("maps of two sizes are refused", 0.25, "sizes"),
+        law("scale does not matter", 0.25, ("plain", "scaled"), _scale_does_not_matter),
+        law("zero between equals", 0.25, EQUAL, _zero_at_home),
+        matches("a dead map", 0.25, *DEAD),
+        law("and its gradient", 0.25, DEAD, _alive),
+        rejects("maps of two sizes are refused", 0.25, "sizes", "turned", "one position"),
         tidy(0.25),
     ),
     mistakes=(
@@ -212,7 +270,7 @@ ATTENTION_LOSS = Exercise(
         ),
         Mistake(
             "sizes not compared",
-            _loss(of=lambda f: _normal(f.square().mean(1))[:, :10], strict=True),
+            _loss(of=lambda f: _normal(f.square().mean(1))[:, :5], strict=True),
             "Only the first entries of the maps are compared; the rest of the image has no say.",
         ),
     ),

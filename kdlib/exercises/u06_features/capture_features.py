@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
-from kdlib.checks.criteria import facts, matches, rejects
+from kdlib.checks.criteria import facts, matches, rejects, side, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.exercises.u06_features.inputs import ConvSpy, hooks_on
@@ -18,12 +18,14 @@ class _Interrupted(Exception):
 
 
 def _networks(g: torch.Generator) -> Arguments:
-    seed = int(torch.randint(10_000, (1,), generator=g))
-    return {
+    seed, images = (int(torch.randint(*ends, (1,), generator=g)) for ends in ((0, 10_000), (1, 6)))
+    networks = {
         "student": ConvSpy(seed, 3, 0.0, inplace=True).eval(),
         "teacher": ConvSpy(seed + 1, 5, 0.0).eval(),
-        "images": draw(g, 2, 4, 1, 4, 4, scale=1.0),
     }
+    for network in networks.values():
+        network.body[3].register_forward_hook(lambda *_: None)  # somebody else's
+    return {**networks, "images": draw(g, 2, images, 1, 4, 4, scale=1.0)}
 
 
 def _gradient(of: torch.Tensor, network: ConvSpy) -> torch.Tensor:
@@ -52,19 +54,38 @@ def _block(answer, a: Arguments) -> dict:
         out["student's layer"] = seen["body.3"]
         out["teacher's layer"] = hint["body.3"]
         out["gradient through the captured layer"] = _gradient(seen["body.3"], student)
+        out["network's answer"] = logits
         out["gradient through the logits"] = _gradient(logits, student)
         student(images[1])
         out["student's layer, second pass"] = seen["body.3"]
     return out
 
 
+def _nested(answer, a: Arguments) -> dict:
+    """Capture from one network twice at the same time, and in a block after that."""
+    student, images = a["student"], a["images"]
+    with answer(student, ["body.0"]) as outer:
+        with answer(student, ["body.1", "head.1"]) as inner:
+            student(images[0])
+        out = {"outer block": outer["body.0"], "inner block": inner["body.1"]}
+        out["names of the inner block"] = ", ".join(sorted(inner))
+        student(images[1])
+        out["outer block, second pass"] = outer["body.0"]
+        out["inner block, after its end"] = inner["body.1"]
+    with answer(student, ["head"]) as later:
+        student(images[1])
+    return {**out, "names of a later block": ", ".join(later), "later block": later["head"]}
+
+
 def _after(answer, a: Arguments) -> dict:
     """Count the hooks after the same block, whatever was captured in it."""
+    before = hooks_on(a["student"], a["teacher"])
     _block(answer, a)
-    return {"hooks left": hooks_on(a["student"], a["teacher"])}
+    return {"hooks left": hooks_on(a["student"], a["teacher"]) - before}
 
 
 def _interrupted(answer, a: Arguments) -> dict:
+    before = hooks_on(a["student"])
     try:
         with answer(a["student"], ["body.3"]) as seen:
             a["student"](a["images"][0])
@@ -72,12 +93,24 @@ def _interrupted(answer, a: Arguments) -> dict:
             raise _Interrupted
     except _Interrupted:
         pass
-    return {"mean": mean, "hooks left after an error": hooks_on(a["student"])}
+    return {"mean": mean, "hooks left after an error": hooks_on(a["student"]) - before}
 
 
-def _unknown(answer, a: Arguments) -> str:
-    with answer(a["student"], ["body.3", "body.9"]) as seen:
-        return ", ".join(sorted(seen))
+def _unknown(*names: str):
+    def use(answer, a: Arguments) -> str:
+        with answer(a["student"], list(names)) as seen:
+            a["student"](a["images"][0])
+            return ", ".join(sorted(seen))
+
+    return use
+
+
+def _refused(answer, a: Arguments) -> dict:
+    """Count the hooks after a misspelt name."""
+    before = hooks_on(a["student"])
+    with suppress(ValueError):
+        _unknown("body.3", "body.9")(answer, a)
+    return {"hooks left after an unknown name": hooks_on(a["student"]) - before}
 
 
 _SHARED: dict = {}
@@ -119,6 +152,8 @@ def _capture(
             if remove and (done or careful):
                 for handle in handles:
                     handle.remove()
+            for name in names if shared else ():
+                found.pop(name, None)  # so that each of its runs is like the first
 
     return capture
 
@@ -129,14 +164,27 @@ CAPTURE_FEATURES = Exercise(
     reference=features.capture_features,
     probes=(
         Probe("block", "two networks and two forward passes", _networks, run=_block),
+        Probe("nested", "two blocks on one network and one after them", _networks, run=_nested),
         Probe("after", "two networks and two forward passes", _networks, run=_after),
         Probe("error", "a block that ends with an error", _networks, run=_interrupted),
-        Probe("unknown", "a name that the network does not have", _networks, run=_unknown),
+        Probe(
+            "unknown",
+            "a name that the network does not have, after one that it has",
+            _networks,
+            run=_unknown("body.3", "body.9"),
+        ),
+        Probe(
+            "misspelt",
+            "a name that only begins like a layer's",
+            _networks,
+            run=_unknown("body.", "body.1"),
+        ),
+        Probe("refused", "a name that the network does not have", _networks, run=_refused),
     ),
     criteria=(
         matches(
             "each name gets its own layer's output",
-            1.0,
+            0.75,
             "block",
             keys=(
                 "list of names",
@@ -145,32 +193,59 @@ CAPTURE_FEATURES = Exercise(
                 "student's layer, second pass",
             ),
         ),
+        matches("each block is one of its own", 0.25, "nested"),
         matches(
-            "the output as it left the layer", 0.5, "block", keys=("layer before an in-place ReLU",)
+            "the output as it left the layer",
+            0.25,
+            "block",
+            keys=("layer before an in-place ReLU",),
         ),
         matches(
             "gradient flows, through the layer and through the network",
             0.5,
             "block",
-            keys=("gradient through the captured layer", "gradient through the logits"),
-        ),
-        facts(
-            "no hook stays behind",
-            0.5,
-            "after",
-            ("hooks left", 0, "After the block there are still hooks on the networks: {seen}."),
-        ),
-        facts(
-            "not even after an error",
-            0.25,
-            "error",
-            (
-                "hooks left after an error",
-                0,
-                "When something goes wrong inside the block, hooks stay on the network: {seen}.",
+            keys=(
+                "gradient through the captured layer",
+                "gradient through the logits",
+                "network's answer",
             ),
         ),
-        rejects("an unknown name is refused", 0.25, "unknown"),
+        side(
+            facts(
+                "no hook stays behind",
+                0.25,
+                "after",
+                ("hooks left", 0, "After the block the networks have more or fewer hooks: {seen}."),
+            )
+        ),
+        side(
+            facts(
+                "not even after an error",
+                0.25,
+                "error",
+                (
+                    "hooks left after an error",
+                    0,
+                    "When something goes wrong inside the block, hooks stay on the network: "
+                    "{seen}.",
+                ),
+            )
+        ),
+        side(
+            facts(
+                "nor after an unknown name",
+                0.25,
+                "refused",
+                (
+                    "hooks left after an unknown name",
+                    0,
+                    "After a name that is refused, hooks stay on the network: {seen}. Look at all "
+                    "names before the first hook.",
+                ),
+            )
+        ),
+        rejects("an unknown name is refused", 0.25, "unknown", "misspelt"),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(

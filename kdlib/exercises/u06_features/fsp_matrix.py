@@ -5,19 +5,30 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdlib.checks.criteria import gradients, law, main, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u06_features.inputs import maps
 from kdlib.losses import features
 
 
-def _pair(first: tuple[int, ...], second: tuple[int, ...], roll: int = 0):
+def _pair(
+    first: tuple[int, ...],
+    second: tuple[int, ...],
+    roll: int = 0,
+    factor: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+    strided: bool = False,
+):
     """Build two feature maps; `roll` moves the positions of both in the same way."""
 
     def make(g: torch.Generator) -> Arguments:
-        a, b = maps(g, *first), maps(g, *second)
-        moved = (x.flatten(2).roll(roll, -1).reshape(x.shape) for x in (a, b))
-        return dict(zip(("first", "second"), moved, strict=True))
+        both = (maps(g, *first), maps(g, *second))
+        if roll:
+            both = (x.flatten(2).roll(roll, -1).reshape(x.shape) for x in both)
+        if strided:
+            both = (x.to(memory_format=torch.channels_last) for x in both)
+        both = (factor * x.to(dtype) for x in both)
+        return dict(zip(("first", "second"), both, strict=True))
 
     return make
 
@@ -104,14 +115,37 @@ FSP_MATRIX = Exercise(
         ),
         Probe("first larger", "maps of 8x6 and 4x3", _pair((3, 2, 8, 6), (3, 4, 4, 3))),
         Probe("second larger", "maps of 4x3 and 8x6", _pair((3, 2, 4, 3), (3, 4, 8, 6))),
+        Probe(
+            "uneven",
+            "maps of 7x5 and 3x4, which divide nothing",
+            _pair((2, 2, 7, 5), (2, 3, 3, 4)),
+        ),
+        Probe(
+            "crosswise",
+            "maps of 8x3 and 4x5",
+            _pair((2, 2, 8, 3), (2, 4, 4, 5)),
+            gradients=("first", "second"),
+        ),
+        Probe(
+            "one image",
+            "one image with one channel in the first layer, in channels-last memory",
+            _pair((1, 1, 3, 5), (1, 4, 3, 5), strided=True),
+        ),
+        Probe(
+            "float32",
+            "float32 maps in the thousands",
+            _pair((3, 4, 3, 5), (3, 2, 3, 5), factor=1000.0, dtype=torch.float32),
+        ),
         Probe("batches", "1 image and 3 images", _pair((1, 2, 4, 4), (3, 4, 4, 4))),
+        Probe("other batches", "3 images and 1 image", _pair((3, 2, 4, 4), (1, 4, 4, 4))),
+        Probe("odd batches", "2 images and 3 images", _pair((2, 2, 4, 4), (3, 4, 4, 4))),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other"),
-        gradients("the gradient of both layers", 0.5, "plain"),
-        main(law("positions have no order", 0.25, ("plain", "moved"), _positions_are_a_set)),
-        matches("maps of two sizes", 0.5, "first larger", "second larger"),
-        rejects("batches that differ are refused", 0.25, "batches"),
+        matches("the value", 1.0, "plain", "other", "one image", "float32"),
+        gradients("the gradient of both layers", 0.5, "plain", "crosswise"),
+        law("positions have no order", 0.25, ("plain", "moved"), _positions_are_a_set),
+        matches("maps of two sizes", 0.5, "first larger", "second larger", "uneven", "crosswise"),
+        rejects("batches that differ are refused", 0.25, "batches", "other batches", "odd batches"),
         tidy(0.25),
     ),
     mistakes=(

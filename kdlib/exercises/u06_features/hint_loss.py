@@ -13,7 +13,15 @@ from kdlib.exercises.u06_features.inputs import maps
 from kdlib.losses import features
 
 
-def _pair(images: int, student: tuple[int, ...], teacher: tuple[int, ...], gives: int = 0):
+def _pair(
+    images: int,
+    student: tuple[int, ...],
+    teacher: tuple[int, ...],
+    gives: int = 0,
+    factor: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+    strided: bool = False,
+):
     """Build both feature maps and a 1x1 regressor between them."""
 
     def make(g: torch.Generator) -> Arguments:
@@ -21,11 +29,11 @@ def _pair(images: int, student: tuple[int, ...], teacher: tuple[int, ...], gives
         with torch.no_grad():
             for parameter in regressor.parameters():
                 parameter.copy_(draw(g, *parameter.shape, scale=0.5))
-        return {
-            "student_features": maps(g, images, *student),
-            "teacher_features": maps(g, images, *teacher),
-            "regressor": regressor,
-        }
+        both = (maps(g, images, *shape) for shape in (student, teacher))
+        if strided:
+            both = (x.to(memory_format=torch.channels_last) for x in both)
+        s, t = (factor * x.to(dtype) for x in both)
+        return {"student_features": s, "teacher_features": t, "regressor": regressor.to(dtype)}
 
     return make
 
@@ -106,17 +114,52 @@ HINT_LOSS = Exercise(
             _pair(3, (2, 4, 3), (5, 8, 6)),
         ),
         Probe(
+            "uneven",
+            "a student's map of 7x5, a teacher's of 3x4, which divide nothing",
+            _pair(2, (2, 7, 5), (3, 3, 4)),
+        ),
+        Probe(
+            "crosswise",
+            "a student's map of 8x3, a teacher's of 4x5",
+            _pair(2, (3, 8, 3), (2, 4, 5)),
+            gradients=("student_features", "teacher_features"),
+        ),
+        Probe(
+            "one image",
+            "one image in channels-last memory, with as many channels in both",
+            _pair(1, (3, 4, 5), (3, 4, 5), strided=True),
+        ),
+        Probe(
+            "float32",
+            "float32 features in the thousands",
+            _pair(2, (2, 4, 3), (3, 4, 3), factor=1000.0, dtype=torch.float32),
+        ),
+        Probe(
             "channels",
             "a regressor that gives 1 channel where the teacher has 4",
             _pair(3, (2, 4, 4), (4, 4, 4), gives=1),
         ),
+        Probe(
+            "more channels",
+            "a regressor that gives 4 channels where the teacher has 1",
+            _pair(3, (2, 4, 4), (1, 4, 4), gives=4),
+        ),
+        Probe(
+            "other channels",
+            "a regressor that gives 3 channels where the teacher has 4",
+            _pair(3, (2, 4, 4), (4, 4, 4), gives=3),
+        ),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "small"),
-        matches("maps of two sizes", 0.5, "student larger", "teacher larger"),
+        matches("the value", 1.0, "plain", "small", "one image", "float32"),
+        matches(
+            "maps of two sizes", 0.5, "student larger", "teacher larger", "uneven", "crosswise"
+        ),
         matches("the regressor learns", 0.5, "learn"),
-        gradients("the student learns, the teacher does not", 0.75, "plain"),
-        rejects("channels that differ are refused", 0.25, "channels"),
+        gradients("the student learns, the teacher does not", 0.75, "plain", "crosswise"),
+        rejects(
+            "channels that differ are refused", 0.25, "channels", "more channels", "other channels"
+        ),
         tidy(0.25),
     ),
     mistakes=(

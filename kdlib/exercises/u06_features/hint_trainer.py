@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from kdlib.checks.criteria import facts, matches
+from kdlib.checks.criteria import facts, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.exercises.u06_features.inputs import ConvSpy, hooks_on, weights
@@ -25,9 +25,15 @@ def _classroom(g: torch.Generator) -> Arguments:
         "student": student.eval(),
         "teacher": teacher.train(),
         "regressor": regressor,
-        "images": draw(g, 2, 8, 1, 4, 4, scale=1.0),
-        "lr": 0.05,
+        "images": [draw(g, rows, 1, 4, 4, scale=1.0) for rows in (8, 5)],
+        "lr": float(torch.rand(1, generator=g)) * 0.05 + 0.02,
     }
+
+
+def _by_default(g: torch.Generator) -> Arguments:
+    arguments = _classroom(g)
+    del arguments["lr"]
+    return arguments
 
 
 def _held(optimizer: torch.optim.Optimizer, *modules: nn.Module) -> str:
@@ -41,8 +47,10 @@ def _held(optimizer: torch.optim.Optimizer, *modules: nn.Module) -> str:
 def _two_steps(answer, a: Arguments) -> dict:
     """Take two steps and write down what moved, and what should not have."""
     student, teacher, regressor = a["student"], a["teacher"], a["regressor"]
-    trainer = answer(student, teacher, regressor, "body", "body", a["lr"])
+    further = [a["lr"]] if "lr" in a else []
+    trainer = answer(student, teacher, regressor, "body.2", "body.1", *further)
     out: dict = {
+        "Adam": isinstance(trainer.optimizer, torch.optim.Adam),
         "student's parameters in the optimiser": _held(trainer.optimizer, student),
         "regressor's parameters in the optimiser": _held(trainer.optimizer, regressor),
         "teacher's parameters in the optimiser": _held(trainer.optimizer, teacher),
@@ -50,6 +58,7 @@ def _two_steps(answer, a: Arguments) -> dict:
     frozen = {k: v.clone() for k, v in teacher.state_dict().items()}
     start = weights(regressor).clone(), weights(student.body).clone()
     for number in (0, 1):
+        student.eval(), teacher.train()  # whoever looked at both in between
         loss = trainer.step(a["images"][number])
         out[f"loss of step {number + 1}"] = loss
         out[f"student after step {number + 1}"] = weights(student)
@@ -121,6 +130,7 @@ def _trainer(
     return Wrong
 
 
+LEARN = ("student", "regressor")
 NEVER = ("teacher's modes", "never called", "The teacher was never asked.")
 
 HINT_TRAINER = Exercise(
@@ -128,77 +138,101 @@ HINT_TRAINER = Exercise(
     title="An optimiser that holds the regressor",
     reference=features.HintTrainer,
     probes=(
-        Probe("two steps", "two steps on two batches of 8 images", _classroom, run=_two_steps),
+        Probe(
+            "two steps",
+            "two steps, on batches of 8 and of 5 images",
+            _classroom,
+            run=_two_steps,
+            leaves=LEARN,
+        ),
+        Probe(
+            "default",
+            "two steps with lr left out",
+            _by_default,
+            run=_two_steps,
+            leaves=LEARN,
+        ),
     ),
     criteria=(
-        facts(
-            "the optimiser holds the regressor",
-            0.75,
-            "two steps",
-            (
-                "regressor's parameters in the optimiser",
-                "all",
-                "Of the regressor's parameters the optimiser holds: {seen}.",
-            ),
-            ("the regressor moved", True, "After two steps the regressor is as it was."),
+        side(
+            facts(
+                "the optimiser holds the regressor",
+                0.75,
+                "two steps",
+                (
+                    "regressor's parameters in the optimiser",
+                    "all",
+                    "Of the regressor's parameters the optimiser holds: {seen}.",
+                ),
+                ("the regressor moved", True, "After two steps the regressor is as it was."),
+            )
         ),
-        facts(
-            "and the student, and nothing of the teacher",
-            0.5,
-            "two steps",
-            (
-                "student's parameters in the optimiser",
-                "all",
-                "Of the student's parameters the optimiser holds: {seen}.",
-            ),
-            ("the student moved", True, "After two steps the student is as it was."),
-            (
-                "teacher's parameters in the optimiser",
-                "none",
-                "Of the teacher's parameters the optimiser holds: {seen}.",
-            ),
-            unless=NEVER,
+        side(
+            facts(
+                "and the student, and nothing of the teacher",
+                0.5,
+                "two steps",
+                (
+                    "student's parameters in the optimiser",
+                    "all",
+                    "Of the student's parameters the optimiser holds: {seen}.",
+                ),
+                ("the student moved", True, "After two steps the student is as it was."),
+                (
+                    "teacher's parameters in the optimiser",
+                    "none",
+                    "Of the teacher's parameters the optimiser holds: {seen}.",
+                ),
+                ("Adam", True, "`self.optimizer` is no `torch.optim.Adam`."),
+                unless=NEVER,
+            )
         ),
-        facts(
-            "the teacher is a constant",
-            0.5,
-            "two steps",
-            ("teacher's modes", "eval", "The teacher was called in this mode: {seen}."),
-            (
-                "graph through the teacher",
-                False,
-                "Autograd records the teacher's forward pass, for a gradient that nobody wants.",
-            ),
-            ("teacher changed", False, "After your steps the teacher is another network."),
-            unless=NEVER,
+        side(
+            facts(
+                "the teacher is a constant",
+                0.5,
+                "two steps",
+                ("teacher's modes", "eval", "The teacher was called in this mode: {seen}."),
+                (
+                    "graph through the teacher",
+                    False,
+                    "Autograd records the teacher's forward pass, for a gradient that nobody "
+                    "wants.",
+                ),
+                ("teacher changed", False, "After your steps the teacher is another network."),
+                unless=NEVER,
+            )
         ),
-        matches(
-            "the loss of both steps", 0.75, "two steps", keys=("loss of step 1", "loss of step 2")
-        ),
+        matches("the loss before the update", 0.5, "two steps", keys=("loss of step 1",)),
         matches(
             "student and regressor after both steps",
             1.0,
             "two steps",
+            "default",
             keys=(
                 "student after step 1",
-                "student after step 2",
                 "regressor after step 1",
+                "loss of step 2",
+                "student after step 2",
                 "regressor after step 2",
             ),
         ),
-        facts(
-            "nothing is left behind",
-            0.5,
-            "two steps",
-            ("hooks left", 0, "After two steps there are hooks left on the networks: {seen}."),
-            (
-                "loss is a plain number",
-                True,
-                "You return a tensor. Whoever collects it in a list keeps its graph alive.",
-            ),
-            ("student's modes", "train", "The student was called in this mode: {seen}."),
-            unless=NEVER,
+        side(
+            facts(
+                "nothing is left behind",
+                0.5,
+                "two steps",
+                ("hooks left", 0, "After two steps there are hooks left on the networks: {seen}."),
+                (
+                    "loss is a plain number",
+                    True,
+                    "You return a tensor. Whoever collects it in a list keeps its graph alive.",
+                ),
+                ("student's modes", "train", "The student was called in this mode: {seen}."),
+                unless=NEVER,
+            )
         ),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from kdlib.checks.criteria import facts, matches
+from kdlib.checks.criteria import facts, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.exercises.u06_features.inputs import weights
@@ -15,9 +15,11 @@ from kdlib.losses import features
 def _parts(g: torch.Generator) -> Arguments:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(10_000, (1,), generator=g)))
-        encoder = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU()).double()
-        projector = nn.Linear(6, 7).double()
-        head = nn.Sequential(nn.Dropout(0.5), nn.Linear(7, 4)).double()
+        hidden, wide = (int(torch.randint(5, 9, (1,), generator=g)) for _ in range(2))
+        encoder = nn.Sequential(nn.Linear(5, hidden), nn.BatchNorm1d(hidden), nn.ReLU()).double()
+        projector = nn.Linear(hidden, wide).double()
+        head = nn.Sequential(nn.Dropout(0.5), nn.Linear(wide, 4), nn.BatchNorm1d(4)).double()
+        nn.init.uniform_(head[2].running_mean), nn.init.uniform_(head[2].running_var, 0.5, 2.0)
     dropped: list[bool] = []
     head[0].register_forward_hook(lambda module, *_: dropped.append(module.training))
     return {
@@ -25,7 +27,7 @@ def _parts(g: torch.Generator) -> Arguments:
         "projector": projector,
         "teacher_head": head,
         "images": draw(g, 2, 12, 5, scale=1.0),
-        "hints": draw(g, 2, 12, 7, scale=1.0),
+        "hints": draw(g, 2, 12, wide, scale=1.0),
         "dropped": dropped,
     }
 
@@ -35,10 +37,11 @@ def _two_steps(answer, a: Arguments) -> dict:
     encoder, projector, head = a["encoder"], a["projector"], a["teacher_head"]
     model = answer(encoder, projector, head)
     learn = [p for p in model.parameters() if p.requires_grad]
-    out: dict = {"numbers that learn": sum(p.numel() for p in learn)}
-    before = weights(head).clone()
-    model.train()
-    out["encoder in train mode"] = encoder.training
+    out: dict = {"what learns": _owners(learn, encoder=encoder, projector=projector, head=head)}
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    nn.Sequential(model).eval()
+    out["train() gives the model"] = model.train() is model
+    out["encoder in train mode"] = encoder.training and projector.training
     logits = model(a["images"][0])
     # the head that answers may be a copy, or stand where `modules()` does not look
     out["dropout of the head on"] = any(a["dropped"]) or any(
@@ -62,11 +65,29 @@ def _two_steps(answer, a: Arguments) -> dict:
         optimizer.step()
     out["encoder after two steps"] = weights(encoder)
     out["projector after two steps"] = weights(projector)
-    out["the head changed"] = not torch.equal(weights(head), before)
     model.eval()
-    out["encoder in eval mode at the end"] = not encoder.training
+    out["encoder in eval mode at the end"] = not (encoder.training or projector.training)
     out["answer in eval mode"] = model(a["images"][1])
+    nn.Sequential(model).train()  # the next epoch begins
+    model(a["images"][1])
+    out["dropout of the head on in the next epoch"] = any(a["dropped"])
+    out["the head changed"] = any(
+        not torch.equal(value, before[name]) for name, value in head.state_dict().items()
+    )
     return out
+
+
+def _owners(parameters: list[nn.Parameter], **parts: nn.Module) -> str:
+    """Say to which parts these parameters belong: "encoder, projector, half of head"."""
+    ids = [id(p) for p in parameters]
+    found = []
+    for name, part in parts.items():
+        theirs = [id(p) for p in part.parameters()]
+        count = sum(ids.count(i) for i in theirs)
+        if count:
+            found.append(name if count == len(theirs) else f"{count} of {len(theirs)} of {name}")
+    known = {id(p) for part in parts.values() for p in part.parameters()}
+    return ", ".join(found + ["something else"] * any(i not in known for i in ids)) or "nothing"
 
 
 def _student(
@@ -111,7 +132,8 @@ def _student(
         def forward(self, images):
             found = self.features(images)
             if not projected:
-                found = nn.functional.pad(self.encoder(images), (0, 1))
+                wide = found.shape[1]
+                found = nn.functional.pad(self.encoder(images), (0, wide))[:, :wide]
             with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
                 return self.head(found)
 
@@ -122,7 +144,15 @@ SIMKD_STUDENT = Exercise(
     id="06.SimKDStudent",
     title="The teacher's classifier, reused",
     reference=features.SimKDStudent,
-    probes=(Probe("two steps", "two steps on 12 rows", _parts, run=_two_steps),),
+    probes=(
+        Probe(
+            "two steps",
+            "two steps on 12 rows",
+            _parts,
+            run=_two_steps,
+            leaves=("encoder", "projector", "dropped"),
+        ),
+    ),
     criteria=(
         matches(
             "features and logits",
@@ -130,42 +160,55 @@ SIMKD_STUDENT = Exercise(
             "two steps",
             keys=("output of features in step 1", "answer in train mode", "answer in eval mode"),
         ),
-        facts(
-            "the head never drops anything",
-            0.5,
-            "two steps",
-            (
-                "dropout of the head on",
-                False,
-                "After `train()` the dropout in the teacher's head is on. It was chosen, and is "
-                "used, without.",
-            ),
-            (
-                "encoder in train mode",
-                True,
-                "After `train()` the encoder is still in eval mode.",
-            ),
-            (
-                "encoder in eval mode at the end",
-                True,
-                "After `eval()` the encoder is still in train mode.",
-            ),
+        side(
+            facts(
+                "the head never drops anything",
+                0.5,
+                "two steps",
+                (
+                    "dropout of the head on",
+                    False,
+                    "After `train()` the dropout in the teacher's head is on. It was chosen, and "
+                    "is used, without.",
+                ),
+                (
+                    "dropout of the head on in the next epoch",
+                    False,
+                    "After `eval()` and another `train()` the dropout in the teacher's head is on.",
+                ),
+                (
+                    "encoder in train mode",
+                    True,
+                    "After `train()` encoder or projector is still in eval mode.",
+                ),
+                (
+                    "encoder in eval mode at the end",
+                    True,
+                    "After `eval()` encoder or projector is still in train mode.",
+                ),
+                (
+                    "train() gives the model",
+                    True,
+                    "`model.train()` does not return the model, as it does for every module.",
+                ),
+            )
         ),
-        facts(
-            "encoder and projector learn, the head does not",
-            0.5,
-            "two steps",
-            (
-                "numbers that learn",
-                97,
-                "In `parameters()` there are {seen} numbers that learn. Encoder and projector have "
-                "48 and 49, the head 32.",
-            ),
-            ("the head changed", False, "After two steps the teacher's head is another one."),
+        side(
+            facts(
+                "encoder and projector learn, the head does not",
+                0.5,
+                "two steps",
+                (
+                    "what learns",
+                    "encoder, projector",
+                    "Among the `parameters()` that learn there are those of: {seen}.",
+                ),
+                ("the head changed", False, "After two steps the teacher's head is another one."),
+            )
         ),
         matches(
             "both after two steps",
-            0.75,
+            0.5,
             "two steps",
             keys=("encoder after two steps", "projector after two steps"),
         ),
@@ -175,6 +218,7 @@ SIMKD_STUDENT = Exercise(
             "two steps",
             keys=("gradient through the head",),
         ),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
