@@ -8,7 +8,7 @@ that is zero where an idle answer gives zero, too, is a side criterion.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kdlib.checks.exercise import Criterion, Evidence, Probe
 from kdlib.checks.known import departures
@@ -85,8 +85,17 @@ def gradients(name: str, points: float, *probes: str, arguments: tuple[str, ...]
     return Criterion(name, points, lambda evidence: _first_problem(evidence, probes, compare))
 
 
-def rejects(name: str, points: float, *probes: str) -> Criterion:
-    """The answer raises ValueError on these probes."""
+def rejects(
+    name: str, points: float, *probes: str, given: Mapping[str, str] | None = None
+) -> Criterion:
+    """The answer raises ValueError on these probes.
+
+    Args:
+        name: of the criterion.
+        points: for it.
+        probes: names of probes.
+        given: for some of these probes, what the message has to hold: the value that was given.
+    """
 
     def test(evidence: Evidence) -> str | None:
         for probe in probes:
@@ -102,6 +111,11 @@ def rejects(name: str, points: float, *probes: str) -> Criterion:
                 return (
                     f"On {about.about}, it stops with {seen.error_type}. "
                     "Raise a ValueError that names the argument and what was given."
+                )
+            if (text := (given or {}).get(probe, "")) not in seen.error:
+                return (
+                    f"On {about.about}, the message of your ValueError is {seen.error!r}. It does "
+                    f"not say what was given, {text}."
                 )
         return None
 

@@ -11,6 +11,16 @@ def draw(g: torch.Generator, *shape: int, scale: float = 3.0) -> Tensor:
     return torch.randn(*shape, generator=g, dtype=torch.float64) * scale
 
 
+def whole(g: torch.Generator, low: int, high: int) -> int:
+    """Draw a whole number from `low` to `high`, both included: a size."""
+    return int(torch.randint(low, high + 1, (1,), generator=g))
+
+
+def number(g: torch.Generator, low: float, high: float) -> float:
+    """Draw a number between `low` and `high`, of two decimals: a temperature, a weight."""
+    return round(low + (high - low) * float(torch.rand(1, generator=g)), 2)
+
+
 def positive(temperature: float) -> None:
     """Refuse a temperature that is not positive, as every known mistake but one does."""
     if temperature <= 0:
