@@ -30,6 +30,8 @@ def positive(temperature: float) -> None:
 class Spy(nn.Module):
     """A small network with BatchNorm and dropout that remembers how it was called.
 
+    Its inputs are `(B, ...)` with `inputs` numbers in each row.
+
     Attributes:
         modes: "train" or "eval", for each call.
         graphs: whether autograd was recording, for each call.
@@ -58,7 +60,7 @@ class Spy(nn.Module):
         self.modes.append("train" if self.training else "eval")
         self.graphs.append(torch.is_grad_enabled())
         self.rows += len(inputs)
-        return self.net(inputs)
+        return self.net(inputs.flatten(1))
 
     @property
     def seen_modes(self) -> str:
