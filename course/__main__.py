@@ -9,9 +9,10 @@ from pathlib import Path
 import nbformat
 
 from course import drawing
-from course.build import execute, without_outputs
-from course.lint import clause_table, lint
+from course.build import execute, without_alt, without_outputs
+from course.lint import clause_table, fragile_outputs, lint
 from course.markers import Project, SourceError, expand, read
+from course.publish import publish
 from course.release import differences, guard_work, release, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +38,19 @@ def lint_all(root: Path, paths: list[Path], catalogue: dict) -> None:
     problems = [problem for path in paths for problem in lint(path, catalogue)]
     if problems:
         problems = [problem.removeprefix(f"{root}/") for problem in problems]
+        raise SourceError("\n".join(problems))
+
+
+def lint_outputs(paths: list[Path]) -> None:
+    """Raise one SourceError with every figure that another processor would round otherwise."""
+    built = [path.with_suffix("") / f"{path.stem}.ipynb" for path in paths]
+    problems = [
+        problem
+        for path in built
+        if path.exists()
+        for problem in fragile_outputs(path.stem, nbformat.read(path, as_version=4))
+    ]
+    if problems:
         raise SourceError("\n".join(problems))
 
 
@@ -74,7 +88,9 @@ def check(root: Path, paths: list[Path], catalogue: dict) -> None:
             continue
         notebook = expand(unit, read(path), catalogue, project)
         student = release(unit, notebook, root / "nbgrader_config.py").decode()
-        stored = without_outputs(nbformat.read(solution, as_version=4))
+        executed = nbformat.read(solution, as_version=4)
+        stored = without_outputs(executed)
+        lines += without_alt(unit, executed)
         lines += differences(
             str(solution.relative_to(root)), stored, without_outputs(notebook)
         ) + differences(
@@ -110,6 +126,8 @@ def main(
     mutates.add_argument("--jobs", type=int, default=2, help="processes (2)")
     mutates.add_argument("--anew", action="store_true", help="do not read what was found before")
     lints.add_argument("--clauses", action="store_true", help="print each clause and its criteria")
+    publishes = commands.add_parser("publish", help="write the public address everywhere")
+    publishes.add_argument("url", metavar="URL", help="https://github.com/OWNER/NAME")
     commands.add_parser("draw", help="draw docs/architecture.svg from the code's imports")
     for command in (builds, lints):
         command.add_argument("units", nargs="*", metavar="UNIT", help="02 or 02_soft_targets")
@@ -122,7 +140,7 @@ def main(
             from course.mutate import mutate
 
             raise SystemExit(not mutate(options.what, options.jobs, not options.anew))
-        paths = sources(root, options.units)
+        paths = sources(root, getattr(options, "units", []))
         if not paths:
             print("there is no unit in solutions/ yet")
             return
@@ -130,10 +148,13 @@ def main(
             from kdlib.checks import catalogue as load
 
             catalogue = load()
-        if options.command == "lint":
+        if options.command == "publish":
+            publish(root, paths, catalogue, options.url)
+        elif options.command == "lint":
             if options.clauses:
                 print("\n".join(line for path in paths for line in clause_table(path)))
             lint_all(root, paths, catalogue)
+            lint_outputs(paths)
             if not options.units and drawing.stale(root):
                 raise SourceError(f"{drawing.FILE} is stale: python -m course draw")
             print(f"{len(paths)} units: nothing to complain about")

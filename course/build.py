@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from course.lint import MACHINE_PATH
+from course.lint import MACHINE_PATH, fragile_outputs
 from course.markers import NOTEBOOK_METADATA, SourceError
 
 CELL_SECONDS = 300
@@ -100,8 +100,9 @@ def full_marks(unit: str, notebook: NotebookNode) -> None:
 def lean(unit: str, notebook: NotebookNode, scratch: tuple[str, ...] = ()) -> None:
     """Keep what a reader sees and what is the same on each run; refuse the rest.
 
-    stderr, widget views (their text stays), the kernel's metadata and tracebacks go. Machine paths
-    and memory addresses in what is left are an error, as is a notebook above MAX_BYTES.
+    stderr, widget views (their text and picture stay), tracebacks and metadata go, but for a
+    picture's alternative text. Machine paths and memory addresses in what is left are an error, as
+    is a notebook above MAX_BYTES.
     """
     places = {*scratch, str(Path.home()) + "/", str(Path(__file__).parents[1])}
     problems = []
@@ -121,7 +122,8 @@ def lean(unit: str, notebook: NotebookNode, scratch: tuple[str, ...] = ()) -> No
                 output.traceback = [f"{output.ename}: {output.evalue}"]
             else:
                 output.data.pop(WIDGET, None)
-                output.metadata = {}
+                alt = output.metadata.get("image/png", {}).get("alt")
+                output.metadata = {"image/png": {"alt": alt}} if alt else {}
             kept.append(output)
         cell.outputs = kept
         text = "\n".join(map(_text, kept))
@@ -132,11 +134,25 @@ def lean(unit: str, notebook: NotebookNode, scratch: tuple[str, ...] = ()) -> No
                 f"{unit}: cell {cell.id} (`{_first_line(cell)}`) shows a memory address,"
                 " which differs on each run; end its last line with `;`"
             )
+    problems += without_alt(unit, notebook)
+    problems += fragile_outputs(unit, notebook)
     size = len(nbformat.writes(notebook).encode())
     if size > MAX_BYTES:
         problems.append(f"{unit}: {size / 1e6:.1f} MB with outputs; at most {MAX_BYTES / 1e6} MB")
     if problems:
         raise SourceError("\n".join(problems))
+
+
+def without_alt(unit: str, notebook: NotebookNode) -> list[str]:
+    """Name the cells with a picture that says nothing to whoever does not see it."""
+    return [
+        f"{unit}: cell {cell.id} (`{_first_line(cell)}`) has a figure without alternative text;"
+        " show it with plots.show"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+        and not output.metadata.get("image/png", {}).get("alt")
+    ]
 
 
 def _text(output: NotebookNode) -> str:

@@ -30,6 +30,13 @@ import sys
 if "google.colab" in sys.modules:
     %pip install --quiet "{requirement}"
 """
+NO_ADDRESS = """\
+# Colab cannot install the course's library yet; anywhere else this does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    raise RuntimeError("the course has no public address yet: work on a machine of your own")
+"""
 LAST_WORDS = """\
 ## Before you hand in
 
@@ -48,7 +55,7 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Project:
-    """What pyproject.toml says about the course's home."""
+    """What pyproject.toml says about the course's home; `repository` is '' until it is public."""
 
     name: str
     version: str
@@ -57,15 +64,19 @@ class Project:
     @classmethod
     def read(cls, root: Path) -> Project:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        repository = project["urls"]["Repository"].rstrip("/").removesuffix(".git")
+        repository = project.get("urls", {}).get("Repository", "")
         return cls(project["name"], project["version"], repository)
 
     def bootstrap(self, extras: str = "") -> str:
+        if not self.repository:
+            return NO_ADDRESS.rstrip()
         name = f"{self.name}[{extras}]" if extras else self.name
         requirement = f"{name} @ git+{self.repository}@v{self.version}"
         return BOOTSTRAP.format(requirement=requirement).rstrip()
 
     def badge(self, unit: str) -> str:
+        if not self.repository:
+            return ""
         owner_and_name = self.repository.removeprefix("https://github.com/")
         notebook = f"{owner_and_name}/blob/v{self.version}/notebooks/{unit}/{unit}.ipynb"
         return BADGE.format(url=f"https://colab.research.google.com/github/{notebook}")
@@ -183,7 +194,8 @@ def expand(unit: str, cells: list[Cell], catalogue: dict, project: Project) -> N
             source = CLAUSE.sub("", ANNOUNCE.sub(lambda match: said[match[1]], source))
         if number == 0:
             title, _, rest = source.partition("\n")
-            source = f"{title}\n\n{project.badge(unit)}\n{rest}".rstrip()
+            badge = project.badge(unit)
+            source = f"{title}\n\n{badge}\n{rest}".rstrip() if badge else f"{title}\n{rest}"
         made.append(_cell(cell.kind, source, cell.metadata, nbgrader))
         if number == 0:
             extras = cell.metadata.get("extras", "")

@@ -23,7 +23,6 @@
 # You need about 60 minutes, and Python with a little PyTorch: tensors, shapes, indexing.
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,7 +31,7 @@ from kdlib import check, evidence
 from kdlib.data import fashion_mnist
 from kdlib.evaluation import model_size, paired_interval, predict, reliability_bins
 from kdlib.models import CNN, load_teacher
-from kdlib.notebook import Dashboard, plots, slider
+from kdlib.notebook import Dashboard, knobs, plots
 
 # %% [markdown]
 # ## 0.1 One exercise, from start to end
@@ -120,7 +119,11 @@ logits = torch.tensor([4.0, 2.0, 0.0])
 _, axes = plots.figure(3, height=2.2, sharey=True)
 for ax, T in zip(axes, (0.5, 1.0, 4.0), strict=True):
     plots.probability_bars(ax, softmax_with_temperature(logits, T), ("a", "b", "c"), f"T = {T:g}")
-plt.show()
+plots.show(
+    "Bars of the probabilities of classes a, b and c at T = 0.5, 1 and 4. The order stays; a falls "
+    f"from {softmax_with_temperature(logits, 0.5)[0]:.2f} to "
+    f"{softmax_with_temperature(logits, 4.0)[0]:.2f}."
+)
 
 # %% [markdown]
 # *Figure: three classes with logits 4, 2 and 0. At T = 0.5 nearly all probability is on class a; at
@@ -220,7 +223,10 @@ def top3(index: int) -> str:
 
 
 plots.image_row(test.inputs[chosen], [top3(i) for i in chosen], height=2.8)
-plt.show()
+plots.show(
+    "Four test images, each with its class and the teacher's three most probable ones: "
+    + "; ".join(top3(i) for i in chosen)
+)
 
 # %% [markdown]
 # *Figure: four test images. Above each stand its true class and the teacher's three most probable
@@ -236,16 +242,23 @@ pullover = teacher_logits[1]
 def show_temperature(T: float) -> None:
     _, ax = plots.figure(height=2.8)
     plots.probability_bars(ax, softmax_with_temperature(pullover, T), names, f"T = {T:g}")
-    plt.show()
+    plots.show(
+        f"Bars of the ten class probabilities for the pullover at T = {T:g}. "
+        f"The longest reaches {softmax_with_temperature(pullover, T).max():.2f}."
+    )
 
 
-slider(show_temperature, "T", 0.5, 10.0, 1.0, 0.5)
+knobs(show_temperature, T=(0.5, 10.0, 1.0, 0.5))
 
 # %%
 _, axes = plots.figure(3, height=2.8, sharey=True)
 for ax, T in zip(axes, (1.0, 3.0, 10.0), strict=True):
     plots.probability_bars(ax, softmax_with_temperature(pullover, T), names, f"T = {T:g}")
-plt.show()
+plots.show(
+    "Bars of the ten class probabilities for the pullover at T = 1, 3 and 10. The longest shrinks "
+    f"from {softmax_with_temperature(pullover, 1.0).max():.2f} to "
+    f"{softmax_with_temperature(pullover, 10.0).max():.2f}, and the others grow."
+)
 
 # %% [markdown]
 # *Figure: the pullover at three positions of the slider. At T = 1 there is one bar. At T = 10 the other
@@ -268,7 +281,11 @@ ax.plot(bins.confidence, bins.accuracy, "o-", label="teacher")
 ax.set_xlabel("confidence (probability of the predicted class)")
 ax.set_ylabel("share that is right")
 ax.legend()
-plt.show()
+plots.show(
+    "Share of right predictions over confidence, in ten bins, beside the diagonal of a calibrated "
+    f"network. At confidence {bins.confidence[7]:.2f} the teacher is right on "
+    f"{bins.accuracy[7]:.2f}, at {bins.confidence[9]:.2f} on {bins.accuracy[9]:.2f}."
+)
 
 # %% [markdown]
 # *Figure: predictions sorted by confidence into ten bins. Points below the line are over-confident:
@@ -400,7 +417,11 @@ right.axvline(fit_temperature(teacher_logits, test.targets, grid), color="black"
 right.set_ylabel("NLL (nats)")
 for ax in (left, right):
     ax.set_xlabel("temperature")
-plt.show()
+plots.show(
+    "Two curves over temperature, 0.3 to 100, on a logarithmic axis. Left, accuracy is flat at "
+    f"{100 * accuracy(*scaled[0]):.1f} %. Right, the NLL falls from {nll(*scaled[0]):.2f} to "
+    f"{min(nll(*pair) for pair in scaled):.3f} nats and rises to {nll(*scaled[-1]):.2f}."
+)
 
 # %% [markdown]
 # *Figure: left, accuracy is the same at every temperature. Right, the NLL falls to its minimum (thin
@@ -451,7 +472,12 @@ for arm, name in {"T = 1": "as it is", "fitted": "T fitted"}.items():
     right.hist(stored[arm]["nll"], bins=10, alpha=0.8, label=name)
 right.set_xlabel("NLL on the other 9,000 images (nats)")
 right.legend()
-plt.show()
+plots.show(
+    "Histograms over 30 splits. Left, the fitted temperature, "
+    f"{min(stored['fitted']['temperature']):.2f} to {max(stored['fitted']['temperature']):.2f}. "
+    f"Right, the NLL: as it is, {min(stored['T = 1']['nll']):.3f} nats or more; "
+    f"with T fitted, {max(stored['fitted']['nll']):.3f} or less."
+)
 
 # %% [markdown]
 # *Figure: thirty splits. Left, the temperature chosen on 1,000 images varies a little and always

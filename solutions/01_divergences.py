@@ -25,13 +25,12 @@
 # %%
 import math
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib import check, evidence
-from kdlib.notebook import plots, slider
+from kdlib.notebook import knobs, plots
 
 # %% [markdown]
 # ## 1.1 Log-probabilities
@@ -140,7 +139,11 @@ ax.plot(q1, cross - entropy, label="difference: KL(p || q)")
 ax.set_xlabel("student's probability of class 1 (teacher: 0.7)")
 ax.set_ylabel("nats")
 ax.legend()
-plt.show()
+plots.show(
+    "Cross-entropy, entropy and KL over the student's probability of class 1. Cross-entropy and KL "
+    f"are smallest at {q1[cross.argmin()]:.2f}: {cross.min():.3f} nats, which is the entropy, "
+    f"and {abs((cross - entropy).min()):.3f}."
+)
 
 # %% [markdown]
 # *Figure: two classes, teacher (0.7, 0.3). Cross-entropy and KL have their minimum at the same place
@@ -266,7 +269,10 @@ ax.axhline(kl_divergence(row_q, row_p).item(), ls=":", color=plots.VERMILLION, l
 ax.set_xlabel(r"$\beta$")
 ax.set_ylabel("nats")
 ax.legend()
-plt.show()
+plots.show(
+    f"JSD over beta, rescaled. Divided by beta it starts at {scaled[0]:.2f} nats, the forward KL "
+    f"(dashed line); divided by 1 - beta it ends at {mirrored[-1]:.2f}, the reverse KL (dotted)."
+)
 
 # %% [markdown]
 # *Figure: one pair of distributions. Divided by β it starts at the forward KL (left end of the blue
@@ -285,10 +291,13 @@ def show_mixture(beta: float) -> None:
     ax.set_xlabel("class")
     ax.set_ylabel("probability")
     ax.legend()
-    plt.show()
+    plots.show(
+        f"p, q and their mixture at beta = {beta:.2f} over {len(p)} classes. The mixture lies between: "
+        f"for class 0, p is {p[0]:.2f}, q {q[0]:.2f}, m {beta * p[0] + (1 - beta) * q[0]:.2f}."
+    )
 
 
-slider(show_mixture, "beta", 0.01, 0.99, 0.3, 0.01)
+knobs(show_mixture, beta=(0.01, 0.99, 0.3, 0.01))
 
 # %%
 show_mixture(0.3)
@@ -346,7 +355,10 @@ ax.set_xlim(0, 6)
 ax.set_xlabel("KL(p || q), nats")
 ax.set_ylabel("TV(p, q)")
 ax.legend()
-plt.show()
+plots.show(
+    f"600 dots, total variation over KL, and Pinsker's bound as a dashed curve. TV grows with KL and "
+    f"flattens below one: it is at most {tv.max():.2f}, at a KL of {kl[tv.argmax()]:.1f} nats."
+)
 print("points above the bound:", int((tv > (kl / 2).sqrt() + 1e-6).sum()))
 
 # %% [markdown]
@@ -427,7 +439,10 @@ ax.set_xlabel("x")
 ax.set_ylabel("density")
 ax.set_ylim(0, 0.95)
 ax.legend()
-plt.show()
+plots.show(
+    "Densities over x: a target with two modes, and four fitted Gaussians: "
+    + "; ".join(f"{name} at {mean:+.1f}, std {std:.1f}" for name, (mean, std) in fits.items())
+)
 
 # %% [markdown]
 # *Figure: forward KL covers, reverse KL seeks. The forward fit has its top where the target has

@@ -25,7 +25,6 @@
 # logits, and $p^T = \mathrm{softmax}(v/T)$.
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,7 +67,10 @@ def top3(logits: Tensor) -> str:
 
 
 plots.image_row(test.inputs[unsure], [top3(z) for z in teacher_test[unsure]], height=2.6)
-plt.show()
+plots.show(
+    "Three shirts of the test set, each with the teacher's three most probable classes: "
+    + "; ".join(top3(z) for z in teacher_test[unsure])
+)
 
 # %% [markdown]
 # *Figure: three shirts from the test set: one that the teacher is unsure about, one that it takes for
@@ -119,7 +121,12 @@ check("02.near_misses", near_misses)
 table = near_misses(teacher_test, test.targets)
 _, axes = plots.figure(height=5.2)
 plots.class_heatmap(axes, table, names, "wrong class (percent of the wrong probability)")
-plt.show()
+row, column = divmod(int(table.argmax()), 10)
+plots.show(
+    "Ten by ten table in percent; rows are true classes, columns wrong ones, dark is much. The "
+    f"largest number: {100 * table.max():.0f} % of what is wrong on {names[row]} goes to "
+    f"{names[column]}."
+)
 
 # %% [markdown]
 # *Figure: rows are true classes. Each number is the share of the wrong probability that goes to
@@ -140,7 +147,7 @@ for true, near, far in (("Shirt", "T-shirt/top", "Sandal"), ("Sneaker", "Ankle b
 # them: $p_i^T \propto \exp(v_i / T)$ (equation 1 of the paper).
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.notebook import slider
+from kdlib.notebook import knobs
 
 certain = int(unsure[2])
 
@@ -148,16 +155,24 @@ certain = int(unsure[2])
 def show_temperature(T: float) -> None:
     _, axes = plots.figure(height=2.8)
     plots.probability_bars(axes, (teacher_test[certain] / T).softmax(-1), names, f"T = {T:g}")
-    plt.show()
+    plots.show(
+        f"Bars of the ten class probabilities for one shirt at T = {T:g}. "
+        f"The longest reaches {(teacher_test[certain] / T).softmax(-1).max():.2f}."
+    )
 
 
-slider(show_temperature, "T", 0.5, 20.0, 1.0, 0.5)
+knobs(show_temperature, T=(0.5, 20.0, 1.0, 0.5))
 
 # %%
 _, axes = plots.figure(3, height=2.8, sharey=True)
 for ax, T in zip(axes, (1.0, 4.0, 20.0), strict=True):
     plots.probability_bars(ax, (teacher_test[certain] / T).softmax(-1), names, f"T = {T:g}")
-plt.show()
+plots.show(
+    "Bars of the ten class probabilities for one shirt at T = 1, 4 and 20. The longest shrinks from "
+    f"{teacher_test[certain].softmax(-1).max():.2f} over "
+    f"{(teacher_test[certain] / 4).softmax(-1).max():.2f} to "
+    f"{(teacher_test[certain] / 20).softmax(-1).max():.2f}."
+)
 
 # %% [markdown]
 # *Figure: the shirt the teacher is certain of, at three temperatures. At T = 1 there is one bar. At
@@ -296,7 +311,11 @@ ax.loglog(
 ax.set_xlabel("temperature")
 ax.set_ylabel("mean length of the gradient")
 ax.legend()
-plt.show()
+plots.show(
+    "Mean length of the gradient over temperature, 0.5 to 100, both logarithmic. Without T^2 it "
+    f"falls from {sizes[0]:.2f} to {sizes[-1]:.1g}; with T^2 it settles at "
+    f"{sizes[-1] * temperatures[-1] ** 2:.2f}."
+)
 
 # %% [markdown]
 # *Figure: without the factor the gradient falls a hundredfold for each tenfold rise in temperature.
@@ -377,7 +396,10 @@ _, ax = plots.figure(height=3.0)
 ax.loglog(temperatures, error, "o-")
 ax.set_xlabel("temperature")
 ax.set_ylabel("relative error of the limit")
-plt.show()
+plots.show(
+    "Relative error of the limit over temperature, both logarithmic: a line that falls from "
+    f"{error[0]:.2f} at T = 1 over {error[5]:.2f} at T = 10 to {error[-1]:.1g} at T = 1000."
+)
 
 # %% [markdown]
 # *Figure: how far logit matching is from distillation. At the temperatures people use, 1 to 10, the
@@ -591,7 +613,11 @@ ax.axhline(0, color="black", lw=0.8)
 ax.set_xticks(range(len(arms)), [a.removeprefix("distilled, ") for a in arms])
 ax.set_ylabel("accuracy against labels alone (points)")
 ax.legend()
-plt.show()
+plots.show(
+    "Gain in accuracy with 95 % intervals at four temperatures, for three numbers of labels. T = 1: "
+    f"{plots.spell({r: stored['results'][r][arms[0]]['accuracy_difference'] for r in regimes})}. "
+    f"T = 8: {plots.spell({r: stored['results'][r][arms[-1]]['accuracy_difference'] for r in regimes})}."
+)
 
 # %% [markdown]
 # *Figure: ten seeds, paired 95 % intervals. With 300 labels distillation wins at every temperature
@@ -616,7 +642,7 @@ rows = {
 }
 _, ax = plots.figure(height=2.8)
 plots.intervals(ax, rows, "accuracy against labels alone, 300 labels (points)")
-plt.show()
+plots.show(f"Horizontal 95 % intervals around zero, in points of accuracy: {plots.spell(rows)}.")
 
 # %%
 for arm, (mean, low, high) in rows.items():

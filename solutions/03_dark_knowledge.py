@@ -26,7 +26,6 @@
 # logits, and $p^T = \mathrm{softmax}(v/T)$. Here $T = 1$ unless a section says otherwise.
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,7 +63,10 @@ for c in range(9):
 most = torch.where(shown, boot_share, -1.0).topk(40).indices[::8]
 titles = [f"{names[train.targets[i]]}\nboot: {boot_share[i]:.0%}" for i in most]
 plots.image_row(train.inputs[most], titles)
-plt.show()
+plots.show(
+    "Five training images with their class and the teacher's probability of ankle boot: "
+    + "; ".join(titles)
+)
 
 # %% [markdown]
 # *Figure: five training images that are not labelled as ankle boots, with the probability that the
@@ -184,7 +186,7 @@ def with_bias(z: Tensor, bias: float) -> tuple[float, float]:
 # Move the bias yourself. Watch what the boots gain and what the other classes lose.
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.notebook import slider
+from kdlib.notebook import knobs
 
 
 def show_bias(bias: float) -> None:
@@ -194,10 +196,13 @@ def show_bias(bias: float) -> None:
     ax.barh(names, recall, color=[plots.VERMILLION if c == BOOT else plots.BLUE for c in range(10)])
     ax.set_xlim(0, 100)
     ax.set_xlabel("recall (percent)")
-    plt.show()
+    plots.show(
+        f"Bars of the recall of ten classes, with {bias:g} added to the logit of ankle boot: boots "
+        f"{recall[BOOT]:.0f} %, the mean of all classes {sum(recall) / 10:.0f} %."
+    )
 
 
-slider(show_bias, "bias", -2.0, 24.0, 0.0, 0.5)
+knobs(show_bias, bias=(-2.0, 24.0, 0.0, 0.5))
 
 # %% tags=["nbval-ignore-output"]
 biases = torch.linspace(-2, 24, 53).tolist()
@@ -213,7 +218,12 @@ for ax, z, b, title in zip(
     ax.set_xlabel("bias added to ankle boot")
 axes[0].set_ylabel("percent")
 axes[0].legend(fontsize=8)
-plt.show()
+plots.show(
+    "Recall of boots rises and accuracy on all falls as the bias grows from -2 to 24. Recall and "
+    f"accuracy at your bias: student of soft targets {with_bias(from_soft, b_soft)[0]:.0f} and "
+    f"{with_bias(from_soft, b_soft)[1]:.0f} %, student of labels "
+    f"{with_bias(from_labels, b_labels)[0]:.0f} and {with_bias(from_labels, b_labels)[1]:.0f} %."
+)
 
 # %% [markdown]
 # *Figure: recall of ankle boots and accuracy on all classes as the bias grows. Left: a student of soft
@@ -241,7 +251,11 @@ ax.set_xlabel("recall of the class that was left out (percent)")
 ax.set_xlim(-8, 100)
 ax.invert_yaxis()
 ax.legend(loc="lower right", frameon=True, framealpha=0.9)
-plt.show()
+after = {c: sum(omitted[c]["soft targets"]["recall after"]) / 5 for c in order}
+plots.show(
+    "Recall of each class that was left out, with 95 % intervals. After the correction, soft targets "
+    f"(percent): {plots.spell(after, '.0f')}. Hard labels lie far to the left of most of them."
+)
 
 # %%
 for name, (mean, low, high) in stored["differences"].items():
@@ -314,7 +328,11 @@ ax.legend(loc="upper center", ncols=2, fontsize=9)
 ax.axhline(0, color="black", lw=0.8)
 ax.set_xlabel("share of the labels")
 ax.set_ylabel("accuracy against hard labels (points)")
-plt.show()
+plots.show(
+    "Accuracy against hard labels over the share of labels, with 95 % intervals, in points. At 1 %: "
+    f"{plots.spell({name: points[0] for name, points in series.items()})}. At 100 %: "
+    f"{plots.spell({name: points[-1] for name, points in series.items()})}."
+)
 
 # %%
 for share in shares:
@@ -425,7 +443,11 @@ _, ax = plots.figure(height=2.8)
 plots.lines_with_intervals(ax, [f"{int(n):,}" for n in extra], series)
 ax.set_xlabel("images without a label, beside 200 with one")
 ax.set_ylabel("accuracy against 200 labels (points)")
-plt.show()
+plots.show(
+    "Gain over 200 labels as images without a label are added, with 95 % intervals, in points. "
+    f"With 600: {plots.spell({name: points[1] for name, points in series.items()})}. With 19,800: "
+    f"{plots.spell({name: points[-1] for name, points in series.items()})}."
+)
 
 # %%
 for n in extra[1:]:
@@ -500,10 +522,14 @@ def show_loudness(loudness: float) -> None:
     plots.probability_bars(axes[0], ensemble_soft_targets(v)[0], GARMENTS, "probabilities averaged")
     logits_first = v.mean(0).softmax(-1)[0]
     plots.probability_bars(axes[1], logits_first, GARMENTS, "logits averaged", plots.VERMILLION)
-    plt.show()
+    plots.show(
+        f"Bars of three classes when the third teacher's logit for shirt is {loudness:g}. Shirt gets "
+        f"{ensemble_soft_targets(v)[0, 2]:.2f} with probabilities averaged, {logits_first[2]:.2f} with "
+        "logits averaged."
+    )
 
 
-slider(show_loudness, "loudness", 0.0, 20.0, 12.0, 0.5)
+knobs(show_loudness, loudness=(0.0, 20.0, 12.0, 0.5))
 
 # %%
 loud = torch.linspace(0, 20, 41)
@@ -514,7 +540,11 @@ ax.set_xlabel("logit for shirt of the third teacher")
 ax.set_ylabel("average's probability of shirt")
 ax.set_ylim(0, 1)
 ax.legend(title="averaged")
-plt.show()
+plots.show(
+    "Probability of shirt over the third teacher's logit, 0 to 20. Averaged probabilities end at "
+    f"{ensemble_soft_targets(three_teachers(20.0))[0, 2]:.2f}, averaged logits at "
+    f"{three_teachers(20.0).mean(0).softmax(-1)[0, 2]:.2f}."
+)
 
 # %% [markdown]
 # *Figure: the average's probability of shirt when one of three teachers gets ever more certain of it.
@@ -539,7 +569,7 @@ arms = (
 rows = {arm: found[arm]["accuracy_difference"] for arm in arms}
 _, ax = plots.figure(height=2.8)
 plots.intervals(ax, rows, "accuracy against the labels alone (points)")
-plt.show()
+plots.show(f"Horizontal 95 % intervals around zero, in points of accuracy: {plots.spell(rows)}.")
 
 # %%
 for arm in ("labels alone", *arms):
@@ -627,7 +657,10 @@ short = [names[c] for c in seen]
 plots.probability_bars(axes[0], general[0], short, "generalist")
 plots.probability_bars(axes[1], special[0], [*short[:3], "dustbin"], "specialist", plots.ORANGE)
 plots.probability_bars(axes[2], merged[0], short, "merged", plots.GREEN)
-plt.show()
+plots.show(
+    "Bars of five classes: a generalist, a specialist for the first three, and their merger, which "
+    f"says: {plots.spell(dict(zip(short, merged[0].tolist(), strict=True)), '.2f')}."
+)
 
 # %% [markdown]
 # *Figure: a generalist, a specialist for the first three classes, and their merger. Inside the group it
@@ -691,9 +724,9 @@ uniform_teacher = torch.zeros_like(z)
 as_kd = losses.kd_loss(z, uniform_teacher, y, temperature=1.0, alpha=eps) + eps * torch.log(
     torch.tensor(10.0)
 )
-print(f"yours         {label_smoothing_loss(z, y, eps):.6f}")
-print(f"PyTorch       {F.cross_entropy(z, y, label_smoothing=eps):.6f}")
-print(f"distillation  {as_kd:.6f}")
+print(f"yours         {label_smoothing_loss(z, y, eps):.4f}")
+print(f"PyTorch       {F.cross_entropy(z, y, label_smoothing=eps):.4f}")
+print(f"distillation  {as_kd:.4f}")
 
 # %% [markdown]
 # And as a *teacher*? A network that was trained with label smoothing learns to give every wrong class
@@ -714,7 +747,7 @@ for regime in ("3000 images", "20000 images"):
         rows[f"{int(regime.split()[0]):,} images: {name}"] = both["accuracy_difference"]
 _, ax = plots.figure(height=2.8)
 plots.intervals(ax, rows, "smoothed against plain teacher: accuracy (points)")
-plt.show()
+plots.show(f"Horizontal 95 % intervals around zero, in points of accuracy: {plots.spell(rows)}.")
 
 # %% [markdown]
 # *Figure: a teacher with label smoothing 0.1 against a plain one, and students of the one against

@@ -31,7 +31,6 @@
 # classes but $y$.
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -85,7 +84,11 @@ ax.set_xscale("log")
 ax.set_xlabel("$1 - p_y$, the weight of NCKD in plain distillation")
 ax.set_ylabel("training images")
 ax.legend(loc="upper left")
-plt.show()
+plots.show(
+    "Two histograms of 1 - p_y over the training images, on a logarithmic axis from 1e-8 to 1. The "
+    f"median is {doubt(teacher_logits, train.targets, 1.0).median():.1g} at T = 1 (filled) and "
+    f"{found.median():.2f} at T = 4 (outline)."
+)
 
 # %% [markdown]
 # *Figure: at T = 1 half of the images have a factor below a thousandth: what the teacher thinks of
@@ -97,9 +100,11 @@ plt.show()
 # 10^{-8}$:
 
 # %%
-p_y = teacher_logits.softmax(-1).gather(1, train.targets[:, None])
-print(f"{int((p_y == 1).sum())} of {len(p_y)} images have p_y equal to 1 in float32")
-print("log(1 - p_y) there:", torch.log(1 - p_y[p_y == 1][:1]).item())
+found = doubt(teacher_logits, train.targets, 1.0)
+print(f"1 - p_y is below 6e-8 for {(found < 6e-8).double().mean():.0%} of the images")
+surest = found.argmin()
+p_y = teacher_logits[surest].softmax(-1)[train.targets[surest]]
+print("log(1 - p_y) of the surest, in float32:", torch.log(1 - p_y).item())
 
 # %% [markdown]
 # Code that forms the probabilities first, then masks, divides and takes logarithms, gives infinities
@@ -203,7 +208,11 @@ ax.set_xlabel("teacher's $p_y$ at T = 4 (mean of each tenth of the images)")
 ax.set_ylabel("divergence (nats)")
 ax.set_ylim(bottom=0)
 ax.legend()
-plt.show()
+plots.show(
+    "Three divergences over the teacher's p_y, a mean for each tenth of the images. At "
+    f"p_y = {x[-1]:.3f}: TCKD {tckd[groups[-1]].mean():.2f}, NCKD {nckd[groups[-1]].mean():.2f}, "
+    f"(1 - p_y) NCKD {(weight * nckd)[groups[-1]].mean():.3f} nats."
+)
 
 # %% [markdown]
 # *Figure: the surer the teacher (to the right), the more the student still has to learn about the
@@ -239,22 +248,29 @@ def draw_push(ax, beta: float) -> None:
 
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.notebook import slider
+from kdlib.notebook import knobs
 
 
 def show_push(beta: float) -> None:
     _, ax = plots.figure(height=3.2)
     draw_push(ax, beta)
-    plt.show()
+    plots.show(
+        f"Bars of the push on ten logits by TCKD and by {beta:g} x NCKD, for a shirt. The strongest push "
+        f"upwards of NCKD is {push(torch.zeros(1, 10).double(), 0, beta).max():.2f}."
+    )
 
 
-slider(show_push, "beta", 0.0, 8.0, 1.0, 0.25)
+knobs(show_push, beta=(0.0, 8.0, 1.0, 0.25))
 
 # %%
 _, axes = plots.figure(3, height=3.2, width=8.4, sharey=True)
 for ax, beta in zip(axes, (1 - float(v1.div(4).softmax(-1)[0, 6]), 1.0, 8.0), strict=True):
     draw_push(ax, round(beta, 2))
-plt.show()
+plots.show(
+    "Bars of the push on ten logits of a shirt at three betas. TCKD pushes the shirt by "
+    f"{push(torch.zeros(1, 10).double(), 1, 0)[6]:+.2f} each time; the strongest push upwards of "
+    f"NCKD at beta = 8 is {push(torch.zeros(1, 10).double(), 0, 8).max():.2f}."
+)
 
 # %% [markdown]
 # *Figure: a shirt, and a student that knows nothing. TCKD (blue) lifts the shirt and pushes all
@@ -509,7 +525,10 @@ ax.set_xscale("log", base=2)
 ax.set_xlabel("student's logits = teacher's logits times")
 ax.set_ylabel("loss")
 ax.legend()
-plt.show()
+plots.show(
+    "Four losses over the student's scale, from a quarter to four times the teacher's. Four times: "
+    f"{plots.spell({label: loss(4 * v) for label, loss in curves.items()}, '.2f')}."
+)
 
 # %% [markdown]
 # *Figure: the same knowledge at another scale. Plain distillation and NCKD punish every scale but the
@@ -627,7 +646,11 @@ ax.set_yticks(range(len(arms)), arms)
 ax.invert_yaxis()
 ax.set_xlabel("test accuracy against labels alone (points)")
 ax.legend(fontsize=8)
-plt.show()
+plots.show(
+    f"Accuracy of {len(arms)} arms against labels alone, with 95 % intervals, in points. Plain KD: "
+    f"{plots.spell({r: gains[r]['plain KD'] for r in regimes})}. DIST: "
+    f"{plots.spell({r: gains[r]['DIST'] for r in regimes})}."
+)
 
 # %% [markdown]
 # *Figure: paired 95 % intervals over seeds; to the right of the line, the teacher helps. All arms
@@ -725,7 +748,12 @@ for ax, metric, unit in zip(axes, ("accuracy", "nll"), ("points", "nats"), stric
     ax.set_xlabel("teacher's logits times")
     ax.set_ylabel(f"{metric.replace('nll', 'NLL')} against labels alone ({unit})")
 axes[0].get_legend().remove()
-plt.show()
+plots.show(
+    "Accuracy (left) and NLL (right) against labels alone over the factor on the teacher's logits, "
+    f"with 95 % intervals. NLL at x0.25: "
+    f"{plots.spell({arm: points[0] for arm, points in series.items()}, '+.2f')}; at "
+    f"x4: {plots.spell({a: points[-1] for a, points in series.items()}, '+.2f')}."
+)
 
 # %% [markdown]
 # *Figure: paired 95 % intervals over seeds; on the left up is better, on the right down is better.

@@ -23,7 +23,6 @@
 # (B, C, H, W) for a batch. $s$ is the student, $t$ the teacher.
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -274,7 +273,12 @@ ax.set_xlabel("update")
 ax.set_ylabel("hint loss (mean of ten seeds)")
 ax.set_ylim(150, 450)
 ax.legend()
-plt.show()
+plots.show(
+    "Hint loss over 200 updates, two falling curves. With the regressor in the optimiser it ends at "
+    f"{stored['hint_losses']['held'][-1]:.0f}, without at "
+    f"{stored['hint_losses']['left out'][-1]:.0f}; the mean feature, a dashed line, is at "
+    f"{stored['hint_loss_of_mean_feature']:.0f}."
+)
 
 # %% [markdown]
 # *Figure: the hint loss of a student with 9 convolutions, with its regressor in the optimiser and
@@ -326,21 +330,31 @@ with features.capture_features(teacher, STAGES) as seen, torch.no_grad():
     teacher(test.inputs[pictures])
 
 
+def lit(maps: Tensor) -> float:
+    return (maps > maps.amax((1, 2), keepdim=True) / 2).double().mean().item()
+
+
 def show_power(p: float) -> None:
     maps = features.attention_map(seen[STAGES[0]], p)
     plots.image_grid({"image": test.inputs[pictures, 0], f"p = {p:g}": maps})
-    plt.show()
+    plots.show(
+        f"Six test images and the teacher's attention map of each at p = {p:g}: {lit(maps):.0%} of the "
+        "pixels are at least half as bright as the brightest."
+    )
 
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.notebook import slider
+from kdlib.notebook import knobs
 
-slider(show_power, "p", 1.0, 8.0, 2.0, 1.0)
+knobs(show_power, p=(1.0, 8.0, 2.0, 1.0))
 
 # %%
 maps = {f"p = {p}": features.attention_map(seen[STAGES[0]], p) for p in (1, 2, 4)}
 plots.image_grid({"image": test.inputs[pictures, 0], **maps})
-plt.show()
+plots.show(
+    "Six test images and their attention maps for three exponents. Share of pixels at least half "
+    f"as bright as the brightest: {plots.spell({p: lit(m) for p, m in maps.items()}, '.0%')}."
+)
 
 # %% [markdown]
 # *Figure: six test images and the attention maps of the teacher's first stage, for three exponents;
@@ -592,11 +606,13 @@ results = stored["results"]
 _, axes = plots.figure(2, height=2.6, sharey=True)
 arms = ["distilled", "hint, then distilled", "attention transfer and distilled", "SimKD"]
 short = ["distilled", "hint first", "with attention", "SimKD"]
+said = []
 for ax, regime in zip(axes, ("300 labels", "3000 labels"), strict=True):
     found = [results[regime][arm]["accuracy_difference"] for arm in arms]
     plots.intervals(ax, dict(zip(short, found, strict=True)), "against labels alone (points)")
     ax.set_title(regime)
-plt.show()
+    said.append(f"{regime}: {plots.spell(dict(zip(short, found, strict=True)))}.")
+plots.show("Horizontal 95 % intervals around zero, in points of accuracy. " + " ".join(said))
 
 # %% [markdown]
 # *Figure: ten seeds, paired 95 % intervals. With 300 labels (left) everything that listens to the
@@ -642,7 +658,9 @@ controls = {
 }
 _, ax = plots.figure(height=3.2)
 plots.intervals(ax, controls, "accuracy against distilled, 300 labels (points)")
-plt.show()
+plots.show(
+    f"Horizontal 95 % intervals around zero, in points of accuracy: {plots.spell(controls)}."
+)
 
 # %%
 for arm, (mean, low, high) in controls.items():
@@ -682,6 +700,7 @@ regimes = ["9 convolutions without BatchNorm", "18 convolutions without BatchNor
 hint_arm = "hint at a decaying rate, then distilled"
 plain = ["labels alone", "distilled", hint_arm, "distilled, He initialisation"]
 _, axes = plots.figure(2, height=2.6, sharey=True)
+said = []
 for ax, regime in zip(axes, regimes, strict=True):
     for row, arm in enumerate(plain):
         found = results[regime][arm]["accuracy"]
@@ -690,8 +709,10 @@ for ax, regime in zip(axes, regimes, strict=True):
     ax.set_yticks(range(4), ["labels alone", "distilled", "hint first", "distilled, He's weights"])
     ax.set_ylim(3.5, -0.5)
     ax.set_xlabel("test accuracy (percent)")
+    means = {arm: sum(results[regime][arm]["accuracy"]) / 5 for arm in plain}
+    said.append(f"{regime}: {plots.spell(means, '.0f')}.")
     ax.set_title(regime.removesuffix(" without BatchNorm"))
-plt.show()
+plots.show("Dots for five seeds and a bar for their mean, in percent. " + " ".join(said))
 
 # %% [markdown]
 # *Figure: five seeds each (dots) and their mean (bar), 300 labels. Left: a hint first is worth some
@@ -746,7 +767,10 @@ for name, (network, layers) in networks.items():
 # %% tags=["nbval-ignore-output"]
 rows = {name: features.attention_map(maps[1])[pictures] for name, maps in seen.items()}
 plots.image_grid({"image": test.inputs[pictures, 0], **rows})
-plt.show()
+plots.show(
+    "Six test images and three rows of 7x7 attention maps. Mean distance to the teacher's map: "
+    f"{plots.spell({n: (m - rows['teacher']).norm(dim=(1, 2)).mean() for n, m in rows.items()}, '.2f')}."
+)
 
 # %% tags=["nbval-ignore-output"]
 for stage in range(3):

@@ -28,7 +28,6 @@
 import copy
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -153,21 +152,25 @@ def two_tokens(loss, *number: float) -> tuple[Tensor, Tensor]:
 
 
 # %%
-from kdlib.notebook import slider
+from kdlib.notebook import knobs
 
 
 def show_beta(beta: float) -> None:
     _, ax = plots.figure(height=2.6)
     q, value = two_tokens(sequence_losses.jsd, beta)
-    ax.semilogx(q, value / max(min(beta, 1 - beta), 1e-9) if 0 < beta < 1 else value)
+    value = value / max(min(beta, 1 - beta), 1e-9) if 0 < beta < 1 else value
+    ax.semilogx(q, value)
     ax.set_xlabel("student's probability of A (teacher: 0.3)")
     ax.set_ylabel("JSD, rescaled (nats)")
     ax.set_ylim(0, 2)
-    plt.show()
+    plots.show(
+        f"Rescaled JSD at beta = {beta:.2f} over the student's probability of A, logarithmic. It is zero "
+        f"at 0.3, where the two agree, and {value[0]:.2f} nats at the left end."
+    )
 
 
 # %% tags=["nbval-ignore-output"]
-slider(show_beta, "beta", 0.0, 1.0, 0.5, 0.05)
+knobs(show_beta, beta=(0.0, 1.0, 0.5, 0.05))
 
 # %% [markdown]
 # One more divergence first, because it belongs into the same picture. DistiLLM
@@ -218,6 +221,7 @@ check("12.skew_kl", skew_kl)
 # under half a nat, while the forward KL goes on rising.
 
 # %%
+ends = {}
 _, ax = plots.figure(height=3.4)
 for name, loss, number, style in (
     ("forward KL", sequence_losses.jsd, 0.0, "-"),
@@ -225,13 +229,18 @@ for name, loss, number, style in (
     ("JSD, beta = 0.5 (twice)", lambda *a: 2 * sequence_losses.jsd(*a), 0.5, "--"),
     ("skew KL, alpha = 0.1", skew_kl, 0.1, "-."),
 ):
-    ax.semilogx(*two_tokens(loss, number), style, label=name)
+    q, value = two_tokens(loss, number)
+    ends[name] = value[0]
+    ax.semilogx(q, value, style, label=name)
 ax.axvline(0.3, color="black", lw=0.8)
 ax.set_xlabel("student's probability of A (teacher: 0.3)")
 ax.set_ylabel("divergence (nats)")
 ax.set_ylim(0, 5)
 ax.legend()
-plt.show()
+plots.show(
+    "Four divergences over the student's probability of A, logarithmic; all are zero at 0.3. At the "
+    f"left end, in nats: {plots.spell(ends, '.2f')}."
+)
 
 # %% [markdown]
 # *Figure: all four are zero where the student agrees with the teacher (line). To the left is the student
@@ -311,7 +320,8 @@ def draw(generator: torch.Generator) -> Tensor:
 
 
 STEPS = scale(grade=20, cpu=1200, full=1200)
-fit_tokens(student, draw, nll, steps=STEPS, progress=False)
+losses = fit_tokens(student, draw, nll, steps=STEPS, progress=False).losses
+print(f"{losses[0]:.1f} nats per token at the first step, {losses[-1]:.1f} at the last")
 
 # %%
 fresh = seeded(0, GPT, student.config)
@@ -321,7 +331,11 @@ letters = [*"ABCDEFGHIJKL", "sep", "end"]
 _, axes = plots.figure(3, height=3.2, sharey=True)
 for ax, t in zip(axes, (0.0, 0.4, 1.0), strict=True):
     plots.probability_bars(ax, ((1 - t) * z + t * v).softmax(-1), letters, f"t = {t:g}")
-plt.show()
+best = v.topk(3).indices
+plots.show(
+    "Bars of 14 next tokens at t = 0, 0.4 and 1. The three most probable of the teacher hold "
+    f"{z.softmax(-1)[best].sum():.2f} at t = 0 and {v.softmax(-1)[best].sum():.2f} at t = 1."
+)
 
 # %% [markdown]
 # *Figure: the target for the first word of the first sentence, for an untrained student. At t = 0 it is the
@@ -604,7 +618,7 @@ def per_row(log_q: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
 
 # %% tags=["nbval-ignore-output"]
 drawn = [4, 16, 64, 256, 1024, 4096, 16384]
-language = tiny_language(5)
+language, last = tiny_language(5), {}
 _, (left, right) = plots.figure(2, height=3.2)
 left.plot(lengths, 100 * left_out.mean(1), "o-")
 left.set_xlabel("longest row (tokens)")
@@ -616,11 +630,16 @@ for name, loss, style in (
     error = [
         torch.tensor([sampled_error(loss, language, n, s) for s in range(8)]).mean() for n in drawn
     ]
+    last[name] = error[-1]
     right.loglog(drawn, error, style, label=name)
 right.set_xlabel("rows drawn")
 right.set_ylabel("error / length of the gradient")
 right.legend()
-plt.show()
+plots.show(
+    "Left, the missing share of the gradient over the length of a row, from "
+    f"{100 * left_out[0].mean():.0f} to {100 * left_out[-1].mean():.0f} %. Right, the error over the "
+    f"rows drawn, both logarithmic; with the most rows: {plots.spell(last, '.2f')}."
+)
 
 # %% [markdown]
 # *Figure: left, the share of the sequence gradient that the per-token loss lacks even with endless data;
@@ -767,7 +786,7 @@ rows = {
 }
 _, ax = plots.figure(height=4.6)
 plots.intervals(ax, rows, "faithful samples against forward KL on the data (points)")
-plt.show()
+plots.show(f"Horizontal 95 % intervals around zero, in points: {plots.spell(rows, '+.0f')}.")
 
 # %% [markdown]
 # *Figure: paired 95 % intervals over five seeds. The divergences on the data lie within three points of each
@@ -856,7 +875,15 @@ draw_curves(axes[1], "reverse KL", "distilled on the text")
 draw_curves(axes[2], "reverse KL, on-policy", "on its own writing")
 axes[0].set_ylabel("KL(p || q) (nats per byte)")
 axes[0].legend()
-plt.show()
+gap = {
+    arm: sum(e[f"own {bins[-1]}"]) / 5 - sum(e[f"text {bins[-1]}"]) / 5
+    for arm, e in exposure["results"].items()
+}
+plots.show(
+    "Divergence over the bytes after the prompt, after own writing and after the text, before "
+    f"distillation and after two kinds of it. Gap between the two after {bins[-1]} bytes, in nats: "
+    f"{plots.spell(gap, '+.2f')}."
+)
 
 # %% [markdown]
 # *Figure: mean and range over five seeds of KL(p || q), after prefixes that the student wrote (circles) and
@@ -948,7 +975,11 @@ for ax, label in ((left, "loss (nats)"), (right, "student's mass on the top 5"))
     ax.set_xlabel("steps")
     ax.set_ylabel(label)
 left.legend()
-plt.show()
+plots.show(
+    "Left, two losses over 400 steps; right, the student's mass on the top 5. The loss of the top 5 "
+    f"alone falls to {descend(truncated)[0][-1]:.2f} nats and its mass to "
+    f"{descend(truncated)[1][-1]:.2f}; with a tail the mass stays at {mass[-1]:.2f}."
+)
 print(
     f"teacher's mass {p[top].sum():.3f}; student's without a tail {descend(truncated)[1][-1]:.3f}, with {mass[-1]:.3f}"
 )

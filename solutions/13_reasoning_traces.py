@@ -24,7 +24,6 @@
 # You need about 85 minutes. Units 11 and 12 introduced the shift, the mask and the reverse KL.
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -69,7 +68,10 @@ ax.set_yticks(range(1, 6))
 ax.invert_yaxis()
 ax.set_xlabel("swap")
 ax.set_ylabel("cup with the ball")
-plt.show()
+plots.show(
+    f"The cup with the ball, from the start through {game.SWAPS} swaps, as steps: "
+    f"{', '.join(map(str, path))}."
+)
 
 # %% [markdown]
 # *Figure: the first problem. Each swap moves the ball by one cup or leaves it where it is. Each step
@@ -226,7 +228,10 @@ ax.set_yticks(range(len(arms)), arms)
 ax.set_ylim(len(arms) - 0.5, -0.5)
 ax.set_xlim(0, 102)
 ax.set_xlabel("right answers on fresh problems (percent)")
-plt.show()
+plots.show(
+    "Right answers in percent, a dot for each seed, and the blind guess as a dashed line. Means: "
+    f"{plots.spell({a: sum(e['accuracy']) / len(e['accuracy']) for a, e in arms.items()}, '.0f')}."
+)
 
 # %%
 for arm, e in arms.items():
@@ -340,7 +345,10 @@ _, axes = plots.figure(3, height=2.8, sharey=True)
 for ax, temperature in zip(axes, (0.3, 1.0, 1.6), strict=True):
     show_counts(ax, temperature)
 axes[0].set_ylabel("problems (percent)")
-plt.show()
+plots.show(
+    "Bars of how many of 8 traces are right, in percent of the problems. "
+    + "; ".join(ax.get_title() for ax in axes)
+)
 
 # %% [markdown]
 # *Figure: how many of eight traces are right, problem by problem. At T = 0.3 two problems in three are
@@ -348,16 +356,18 @@ plt.show()
 # once. At T = 1.6 most traces are noise.*
 
 # %% tags=["nbval-ignore-output"]
-from kdlib.notebook import slider
+from kdlib.notebook import knobs
 
 
 def move(T: float) -> None:
     _, ax = plots.figure(height=2.8)
     show_counts(ax, T)
-    plt.show()
+    plots.show(
+        f"Bars of how many of {DRAWS} traces are right, in percent of the problems. {ax.get_title()}."
+    )
 
 
-slider(move, "T", 0.2, 2.0, 1.0, 0.2)
+knobs(move, T=(0.2, 2.0, 1.0, 0.2))
 
 # %% [markdown]
 # The spread over problems is the trap of filtering. Keep every right trace, and problems that are
@@ -470,7 +480,11 @@ ax.axhline(0, color="black", lw=0.8)
 ax.set_xticks(range(len(levels)), levels)
 ax.set_ylabel("against all traces (points)")
 ax.legend(fontsize=9)
-plt.show()
+erring = stored["results"]["erring teacher"]
+plots.show(
+    "Accuracy against all traces for three teachers, with 95 % intervals, in points. Erring teacher: "
+    f"{plots.spell({a: erring[a]['accuracy_difference'] for a in arms})}."
+)
 
 # %%
 for level in levels:
@@ -589,7 +603,11 @@ ax.axhline(100 * rate.mean(), color="black", lw=0.8)
 ax.set_xlabel("samples of each problem, k")
 ax.set_ylabel("problems solved (percent)")
 ax.legend()
-plt.show()
+plots.show(
+    f"Problems solved over k, 1 to {DRAWS}. pass@k rises from {100 * pass_at_k(right, 1):.0f} to "
+    f"{100 * pass_at_k(right, DRAWS):.0f} %; the shortcut stays below it and ends at "
+    f"{100 * (1 - (1 - rate) ** DRAWS).mean():.0f} %. A line marks pass@1."
+)
 
 # %% [markdown]
 # *Figure: the teacher at T = 1. The line is pass@1. With eight samples nearly every problem is solved at
@@ -715,6 +733,7 @@ levels = ("near-perfect teacher", "erring teacher")
 first = stored["results"][levels[0]]
 names = sorted(first, key=lambda arm: -sum(first[arm]["accuracy"]))
 _, axes = plots.figure(2, height=3.4, width=8.0, sharex=True, sharey=True)
+said = []
 for ax, level in zip(axes, levels, strict=True):
     for arm, e in stored["results"][level].items():
         y = names.index(arm)
@@ -722,9 +741,13 @@ for ax, level in zip(axes, levels, strict=True):
         ax.plot(sum(e["accuracy"]) / len(e["accuracy"]), y, "|", color=plots.BLACK, ms=14)
     ax.set_yticks(range(len(names)), names)
     ax.set_title(level)
+    found = {a: sum(e["accuracy"]) / 6 for a, e in stored["results"][level].items()}
+    said.append(f"{level}: {plots.spell(found, '.0f')}.")
     ax.set_xlabel("right answers (percent)")
 axes[0].set_ylim(len(names) - 0.5, -0.5)
-plt.show()
+plots.show(
+    "Right answers in percent, dots for the seeds and a bar for their mean. " + " ".join(said)
+)
 
 # %%
 for level in levels:

@@ -57,7 +57,16 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Start `make lab` on a copy, so that no committed notebook is ever written to."""
-    root = tmp_path_factory.mktemp("lab")
+    yield from started("lab", tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture
+def teach(tmp_path: Path) -> Iterator[Lab]:
+    """Start `make teach` on a copy."""
+    yield from started("teach", tmp_path)
+
+
+def started(target: str, root: Path) -> Iterator[Lab]:
     for folder in ("notebooks", "solutions"):
         shutil.copytree(REPOSITORY / folder, root / folder)
     shutil.copy(REPOSITORY / "nbgrader_config.py", root)
@@ -85,7 +94,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with (root / "lab.log").open("w") as log:
         process = subprocess.Popen(
             [
-                *("make", "-C", str(REPOSITORY), "lab", f"PORT={port}", f"COURSE={root}"),
+                *("make", "-C", str(REPOSITORY), target, f"PORT={port}", f"COURSE={root}"),
                 f"ARGS=--no-browser --IdentityProvider.token={TOKEN}",
             ],
             env=environment,
@@ -95,14 +104,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         )
     running = Lab(root, port)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while True:
             try:
                 urllib.request.urlopen(running.url("api/status"), timeout=5).close()
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"make lab did not start:\n{(root / 'lab.log').read_text()}")
+                    pytest.fail(f"make {target} did not start:\n{(root / 'lab.log').read_text()}")
                 time.sleep(0.2)
         yield running
     finally:
@@ -119,8 +128,8 @@ def page(lab: Lab) -> Iterator:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(60_000)
-        page.goto(lab.url("lab"))
+        page.set_default_timeout(300_000)
+        page.goto(lab.url())
         yield page
         browser.close()
 
@@ -193,6 +202,28 @@ def show(page, locator, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
+def nbgrader_menu(page) -> list[str]:
+    page.locator(".lm-MenuBar-itemLabel", has_text="Nbgrader").first.click()
+    items = page.locator(".lm-Menu-itemLabel")
+    items.first.wait_for()
+    listed = [text for text in items.all_inner_texts() if text]
+    page.keyboard.press("Escape")
+    return listed
+
+
+def test_the_first_thing_one_sees_is_the_courses_home(page) -> None:
+    home = page.locator(".jp-MarkdownViewer:visible")
+    home.get_by_role("heading", name="Knowledge distillation, hands on").wait_for()
+    begin = home.get_by_role("link", name="00 · Start here")
+    assert begin.count() == 2  # where to begin, and its line of the syllabus
+    page.wait_for_timeout(2000)  # a pop-up would have come by now
+    assert (
+        page.locator(".jp-Launcher:visible, .jp-Dialog, .jp-toast, .Toastify__toast").count() == 0
+    )
+    assert nbgrader_menu(page) == ["Assignment List"]
+    page.screenshot(path=SCREENSHOTS / "0_home.png")
+
+
 def test_file_browser_opens_at_the_notebooks(page) -> None:
     page.locator(".jp-DirListing-item").first.wait_for()
     listed = page.locator(".jp-DirListing-itemText").all_inner_texts()
@@ -202,15 +233,24 @@ def test_file_browser_opens_at_the_notebooks(page) -> None:
     page.screenshot(path=SCREENSHOTS / "1_start.png")
 
 
+def test_the_home_leads_into_unit_00(page) -> None:
+    page.get_by_role("link", name="00 · Start here").first.click()
+    page.locator(f"{PANEL} h1", has_text="00 · Start here").wait_for()
+    assert page.url.partition("?")[0].endswith("tree/notebooks/00_start_here/00_start_here.ipynb")
+
+
 def test_solution_runs_and_shows_verdicts_and_figures(page, lab: Lab) -> None:
     path = f"solutions/{UNIT}/{UNIT}.ipynb"
     open_notebook(page, lab, path)
-    run(page, lab, "Run All Cells", page.locator(f"{PANEL} .jp-CodeCell"), seconds=300)
-    save_until(page, lab.root / path, has_run, seconds=60)
+    run(page, lab, "Run All Cells", page.locator(f"{PANEL} .jp-CodeCell"), seconds=1500)
+    save_until(page, lab.root / path, has_run, seconds=300)
     code = code_cells(nbformat.read(lab.root / path, as_version=4))
     kinds = [set(o.data) for c in code for o in c.outputs if o.output_type != "stream"]
     assert sum("image/png" in kind for kind in kinds) >= 3
-    assert sum("application/vnd.jupyter.widget-view+json" in kind for kind in kinds) >= 1
+    knobs = [kind for kind in kinds if "application/vnd.jupyter.widget-view+json" in kind]
+    assert any("image/png" in kind for kind in knobs), "no picture is stored beside the knobs"
+    for picture in page.locator(f"{PANEL} .jp-RenderedImage img").all():
+        assert re.search(r"\d", picture.get_attribute("alt") or ""), "no alternative text"
     verdicts = page.locator(".kdlib-verdict")
     assert verdicts.count() == len(exercises(UNIT))
     for text in verdicts.all_inner_texts():
@@ -231,7 +271,7 @@ def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
     editor = page.locator(f"{PANEL} .jp-CodeCell", has_text=f"# answer {name} (keep this line)")
     editor.locator(".cm-content").click()
     last_above = page.locator(f"{PANEL} .jp-CodeCell", has_text="load_teacher").first
-    run(page, lab, "Run All Above Selected Cell", last_above, seconds=60)
+    run(page, lab, "Run All Above Selected Cell", last_above, seconds=300)
     editor.locator(".cm-content").click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(mistake(name, known.name))
@@ -246,7 +286,7 @@ def test_a_wrong_answer_is_diagnosed(page, lab: Lab) -> None:
     assert " ".join(known.says.replace("`", "").split())[:60] in says
     show(page, verdict, "5_wrong_answer")
     save_until(
-        page, lab.root / path, lambda saved: known.name in answers(saved)[answer_cell], seconds=30
+        page, lab.root / path, lambda saved: known.name in answers(saved)[answer_cell], seconds=150
     )
 
 
@@ -255,7 +295,7 @@ def test_validate_button_shows_our_message(page) -> None:
     name = next(iter(in_order()))
     page.locator(PANEL).get_by_text("Validate", exact=True).first.click()
     dialog = page.locator(".jp-Dialog", has_text="Validation Results")
-    dialog.wait_for(timeout=180_000)
+    dialog.wait_for(timeout=600_000)
     text = " ".join(dialog.inner_text().split())
     assert "failed" in text
     assert catalogue()[name].title in text
@@ -272,6 +312,13 @@ def test_assignment_list_reads_the_exchange(page, lab: Lab) -> None:
     listed.wait_for()
     assert page.get_by_text("exchange directory does not exist").count() == 0
     page.screenshot(path=SCREENSHOTS / "7_assignment_list.png")
+
+
+def test_instructors_get_their_panel(page, teach: Lab) -> None:
+    page.goto(teach.url())
+    page.locator(".jp-MarkdownViewer:visible h1").wait_for()
+    assert {"Assignment List", "Course List", "Formgrader"} <= set(nbgrader_menu(page))
+    page.screenshot(path=SCREENSHOTS / "9_teach.png")
 
 
 def in_order() -> dict[str, str]:

@@ -14,8 +14,9 @@ import pytest
 
 from course.__main__ import main
 from course.build import MAX_BYTES, lean, without_outputs
-from course.lint import clause_table, lint
+from course.lint import MAX_FLOATS, clause_table, fragile, lint
 from course.markers import Project, SourceError, expand, read
+from course.publish import URLS, readme
 from grading.course import Course
 from kdlib.checks.judge import judge
 from kdlib.checks.observe import observe
@@ -32,6 +33,7 @@ DOUBLE = SimpleNamespace(
     criteria=tuple(SimpleNamespace(name=n) for n in ("the value", "no side effects")),
 )
 CATALOGUE = {DOUBLE.id: DOUBLE}
+ADDRESS = "https://github.com/a/b"
 
 
 def run(root: Path, *arguments: str) -> None:
@@ -73,8 +75,11 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("built")
     (root / "solutions").mkdir()
     shutil.copy(SOURCE, root / "solutions")
-    for name in ("pyproject.toml", "nbgrader_config.py"):
-        shutil.copy(REPOSITORY / name, root)
+    shutil.copy(REPOSITORY / "nbgrader_config.py", root)
+    for name in ("pyproject.toml", "README.md"):
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        text = readme(URLS.sub("[project.urls]\n", text), Project("", "", ""))
+        (root / name).write_text(text, encoding="utf-8")
     run(root, "build")
     return root
 
@@ -132,7 +137,7 @@ def test_the_release_holds_no_answer(once: Path) -> None:
 
 
 def test_the_repository_is_named_as_in_pyproject(built: Path) -> None:
-    edit(built / "pyproject.toml", Project.read(built).repository, "https://github.com/a/b")
+    edit(built / "pyproject.toml", "[project.urls]", f'[project.urls]\nRepository = "{ADDRESS}"')
     edit(built / "pyproject.toml", f'version = "{Project.read(built).version}"', 'version = "9.1"')
     project = Project.read(built)
     notebook = expand(UNIT, read(SOURCE), CATALOGUE, project)
@@ -192,6 +197,7 @@ def test_graders_see_the_rubric_and_students_do_not(built: Path) -> None:
         ("return 2 * x", "return x / 0", "cell 07-double .* raised ZeroDivisionError"),
         ("print(double(4))", "print('/' + 'home/ada/x')", "shows a machine path"),
         ("print(double(4))", "object()", "shows a memory address"),
+        ('# %% tags=["nbval-ignore-output"]', "# %%\nprint(1 / 3)\n", "more than 5 digits"),
         ("print(double(4))", f"print('x' * {MAX_BYTES})", "MB with outputs"),
     ],
 )
@@ -206,6 +212,54 @@ def test_a_failed_run_writes_nothing(
     assert re.search(f"^{UNIT}: .*{said}", errors), errors
     assert "Traceback" not in errors
     assert files(built) == before
+
+
+def test_the_address_is_written_everywhere_and_nothing_runs(built: Path, monkeypatch) -> None:
+    monkeypatch.setattr("course.__main__.execute", lambda *_: pytest.fail("it ran"))
+    outputs = {name: cell.get("outputs") for name, cell in cells(solved(built)).items()}
+    assert "colab-badge" not in solved(built).read_text("utf-8")
+    assert "git clone" not in (built / "README.md").read_text("utf-8")
+    run(built, "publish", f"{ADDRESS}.git")
+    assert Project.read(built).repository == ADDRESS
+    assert f"git clone {ADDRESS} && cd b" in (built / "README.md").read_text("utf-8")
+    for path in (solved(built), released(built)):
+        first, second, *_ = cells(path).values()
+        assert "/github/a/b/blob/v" in first.source
+        assert f"git+{ADDRESS}@v" in second.source
+    kept = {name: cell.get("outputs") for name, cell in cells(solved(built)).items()}
+    assert [o for o in kept.values() if o] == [o for o in outputs.values() if o]
+    run(built, "build", "--check")
+
+    before = {**files(built), "pyproject": (built / "pyproject.toml").read_bytes()}
+    run(built, "publish", ADDRESS)
+    assert {**files(built), "pyproject": (built / "pyproject.toml").read_bytes()} == before
+
+
+@pytest.mark.parametrize("url", ["", "github.com/a/b", "https://example.org/a/b"])
+def test_an_address_that_is_none_changes_nothing(
+    built: Path, capsys: pytest.CaptureFixture, url: str
+) -> None:
+    before = files(built)
+    with pytest.raises(SystemExit, match="1"):
+        run(built, "publish", url)
+    assert "URL must be https://github.com/OWNER/NAME" in capsys.readouterr().err
+    assert files(built) == before
+
+
+@pytest.mark.parametrize("alt", ["A line from 0 to 1.", ""])
+def test_a_picture_keeps_its_text_and_must_have_one(alt: str) -> None:
+    metadata = {"image/png": {"alt": alt, "width": 3}, "needs_background": "light"}
+    output = nbformat.v4.new_output("display_data", {"image/png": "AA=="}, metadata=metadata)
+    cell = nbformat.v4.new_code_cell("draw()", outputs=[output])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    if not alt:
+        with pytest.raises(
+            SourceError, match=r"`draw\(\)`\) has a figure without alternative text"
+        ):
+            lean(UNIT, notebook)
+        return
+    lean(UNIT, notebook)
+    assert notebook.cells[0].outputs[0].metadata == {"image/png": {"alt": alt}}
 
 
 def test_widgets_leave_their_text() -> None:
@@ -352,6 +406,10 @@ def test_the_fixture_has_no_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ("print(double(4))", "plots.figure()", "1 figures, of which 0 are shown by plots.show"),
+        ("print(double(4))", "plt.show()", "show a figure by plots.show(alt)"),
+        ("print(double(4))", "plots.show('A line.')", "alternative text without a number"),
+        ("# Six.", "# ![](six.png)", "a picture without alternative text"),
         ("# # 07 · Doubling", "# # Doubling", "the first cell must be"),
         (EXPECT, "", "07.double has no cell with expect="),
         ("# - The idea goes", "# The idea goes", "2 or 3 hints as bullets expected, got 1"),
@@ -418,6 +476,55 @@ def test_lint_exits_with_one(built: Path, capsys: pytest.CaptureFixture) -> None
     with pytest.raises(SystemExit, match="1"):
         run(built, "lint")
     assert f"solutions/{UNIT}.py:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("print((p == 1).sum())", True),
+        ("print(int((p[mask] != 0).float().mean()))", True),
+        ("print(torch.count_nonzero(0 == p))", True),
+        ("print(p.max() == 1.0)", True),
+        ("print((targets == 1).sum(), (logits.argmax(-1) == 3).float().mean())", False),
+        ("print((p < 6e-8).sum())", False),
+        ("assert n == 1", False),
+    ],
+)
+def test_lint_wants_no_count_of_exact_equalities(tmp_path: Path, line: str, refused: bool) -> None:
+    cell = '# %% tags=["nbval-ignore-output"]\n'
+    problems = linted(tmp_path, (cell, f"# %%\n{line}\n\n{cell}"))
+    assert ["exactly equal" in problem for problem in problems] == [True] * refused
+    assert linted(tmp_path, (cell, f"{cell}{line}\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("loss 5.48524139", "5.48524139: more than 5 digits"),
+        ("[1.0000001e-12]", "more than 5 digits"),
+        ("tensor([0.1234, 0.5])", "the repr of an object"),
+        ("History(losses=[3.1, 2.9])", "the repr of an object"),
+        (str([k / 2 for k in range(MAX_FLOATS + 1)]), "a list of more than 8 floats"),
+    ],
+)
+def test_lint_refuses_outputs_that_another_processor_rounds(output: str, said: str) -> None:
+    assert said in fragile(output)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "teacher: 292,010 parameters, 1.17 MB, 92.3%",
+        "NLL +1.9359 nats [+1.9322, +1.9397]",
+        "0.000012345 and 1.042e-20",
+        "tensor([[ 83, 101, 110]])",
+        str([k / 2 for k in range(MAX_FLOATS)]),
+        "<Figure size 630x252 with 2 Axes>",
+        "4000 traces, arXiv 1503.02531",
+    ],
+)
+def test_lint_lets_what_is_robust_pass(output: str) -> None:
+    assert fragile(output) is None
 
 
 def test_text_outside_of_cells_is_an_error(tmp_path: Path) -> None:

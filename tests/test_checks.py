@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import zlib
 
 import pytest
 import torch
@@ -38,16 +39,17 @@ def test_each_mistake_fails_with_its_own_diagnosis(pair):
 
 @pytest.mark.parametrize("pair", RIGHT, ids=named)
 def test_each_right_answer_passes(pair):
+    """On two of the three seeds; `make test-seeds` takes 200."""
     exercise, answer = pair
-    for seed in SEEDS:
+    for seed in (0, 1 + zlib.crc32(answer.__name__.encode()) % 2):
         verdict = judge(exercise, observe(exercise, answer, seed), seed)
         assert verdict.passed, str(verdict)
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
 class TestEachExercise:
-    def test_has_four_right_answers_and_enough_mistakes(self, exercise):
-        assert len({a.__name__ for a in ANSWERS[exercise.id]}) >= 4
+    def test_has_eight_right_answers_and_enough_mistakes(self, exercise):
+        assert len({a.__name__ for a in ANSWERS[exercise.id]}) >= 8
         assert len(exercise.mistakes) >= 4
 
     def test_the_reference_is_right_for_many_seeds(self, exercise):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 from course.markers import Project
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROJECT = Project.read(REPOSITORY)
+# The tests need an address, whether the course has one yet or not.
+NOT_YET = dataclasses.replace(Project.read(REPOSITORY), repository="")
+PROJECT = dataclasses.replace(NOT_YET, repository="https://github.com/a/b")
 RUN = """
 import sys, types
 {colab}
@@ -22,10 +25,12 @@ InteractiveShell.instance().run_cell(sys.stdin.read()).raise_error()
 COLAB = 'sys.modules["google.colab"] = types.ModuleType("google.colab")'
 
 
-def run_first_cell(folder: Path, colab: str, **environment: str) -> None:
+def run_first_cell(
+    folder: Path, colab: str, project: Project = PROJECT, **environment: str
+) -> None:
     subprocess.run(
         [sys.executable, "-c", RUN.format(colab=colab)],
-        input=PROJECT.bootstrap(),
+        input=project.bootstrap(),
         text=True,
         cwd=folder,
         env=os.environ | {"IPYTHONDIR": str(folder / ".ipython")} | environment,
@@ -69,3 +74,10 @@ def test_elsewhere_it_installs_nothing(tmp_path: Path) -> None:
     empty.mkdir()
     run_first_cell(empty, "", PIP_TARGET=str(site))
     assert not site.exists()
+
+
+def test_without_an_address_colab_is_told_so(tmp_path: Path) -> None:
+    run_first_cell(tmp_path, "", NOT_YET)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run_first_cell(tmp_path, COLAB, NOT_YET)
+    assert "no public address yet" in failed.value.stdout + failed.value.stderr

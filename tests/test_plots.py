@@ -1,16 +1,22 @@
 """Figures: asserted on what they draw, small, and the same twice."""
 
 import io
+from pathlib import Path
 
 import matplotlib
+import nbformat
 import pytest
 import torch
+from bs4 import BeautifulSoup
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from kdlib.notebook import plots, slider
+from kdlib.notebook import knobs, plots
 
+TEMPLATES = Path(__file__).parents[1] / "course/jupyter/share/nbconvert/templates"
 NAMES = ("cat", "dog", "car")
 
 
@@ -34,6 +40,13 @@ def test_bars_show_the_distribution():
     assert [label.get_text() for label in axes.get_yticklabels()] == list(NAMES)
     assert axes.get_xlabel() == "probability"
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "the first class stands at the top"
+
+
+def test_a_figure_keeps_its_white_ground_and_black_text():
+    matplotlib.style.use("dark_background")
+    drawn, axes = plots.figure()
+    assert matplotlib.colors.to_hex(drawn.get_facecolor()) == "#ffffff"
+    assert axes.xaxis.label.get_color() == "black"
 
 
 def test_lines_carry_their_intervals():
@@ -89,7 +102,58 @@ def test_a_figure_is_small_and_the_same_twice():
     assert draw().get_size_inches()[0] * draw().dpi <= 700
 
 
-def test_a_slider_draws_its_first_value_and_nothing_breaks_without_a_frontend():
+def test_numbers_and_intervals_in_words():
+    rows = {"a": (3.62, 3.0, 4.2), 2: torch.tensor(-0.5)}
+    assert plots.spell(rows) == "a: +3.6 (+3.0 to +4.2); 2: -0.5"
+    assert plots.spell({"p": 0.25}, ".0%") == "p: 25%"
+
+
+def test_a_figure_needs_a_text():
+    plots.figure()
+    with pytest.raises(ValueError, match="alt is empty"):
+        plots.show(" ")
+
+
+def test_knobs_draw_what_they_begin_with_where_nobody_can_move_them():
     seen = []
-    slider(seen.append, "T", 0.5, 20.0, 4.0, 0.5)
-    assert seen == [4.0]
+    controls = {"T": (0.5, 20.0, 4.0, 0.5), "arm": ["KL", "JSD"], "log": False, "n": (1, 5, 2, 1)}
+    knobs(lambda **values: seen.append(values), **controls)
+    assert seen == [{"T": 4.0, "arm": "KL", "log": False, "n": 2}]
+
+
+@pytest.mark.parametrize("control", [(0.0, 1.0, 2.0, 0.1), (0.0, 1.0, 0.5), [], 3])
+def test_a_knob_that_cannot_be_made_is_named(control):
+    with pytest.raises(ValueError, match="T must be"):
+        knobs(print, T=control)
+    with pytest.raises(ValueError, match="needs a control"):
+        knobs(print)
+
+
+CELLS = r"""
+from kdlib.notebook import knobs, plots
+
+def draw(n):
+    plots.figure()[1].plot([n, 2 * n])
+    plots.show(f"From {n} to {2 * n}\na 'line'.")
+
+knobs(draw, n=(1, 5, 2, 1))
+from kdlib.bar import bar, watched
+for _ in bar(range(3)):
+    print(watched())
+"""
+
+
+def test_under_nbclient_there_is_a_picture_with_its_text_and_no_widget(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELLS)])
+    NotebookClient(notebook, kernel_name="python3", timeout=300).execute(cwd=str(tmp_path))
+    picture, printed = notebook.cells[0].outputs
+    assert set(picture.data) == {"image/png", "text/plain"}
+    assert picture.data["text/plain"] == "Figure: From 2 to 4, a 'line'."
+    assert picture.metadata["image/png"] == {"alt": "From 2 to 4, a 'line'."}
+    assert printed.text == "False\n" * 3
+    exporter = HTMLExporter(
+        template_name="course", extra_template_basedirs=[str(TEMPLATES)], embed_images=True
+    )
+    page, _ = exporter.from_notebook_node(notebook)
+    (image,) = BeautifulSoup(page, "html.parser").select("img")
+    assert image["alt"] == "From 2 to 4, a 'line'."

@@ -10,6 +10,8 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+from course.markers import Project
+from course.publish import readme
 from grading.notebooks import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -42,14 +44,20 @@ def test_nbgraders_and_the_sliders_lab_extensions_are_on() -> None:
         assert re.search(rf"{name} v[\d.]+ +enabled +OK", listed), listed
 
 
-def test_the_repository_is_named_in_one_place() -> None:
-    """Only what is built from pyproject.toml, and the README's `git clone`, may repeat it."""
-    name = PROJECT["urls"]["Repository"].removeprefix("https://")
-    named = run("git", "grep", "-lF", name).split()
-    written_by_hand = [
-        path for path in named if not path.startswith(("notebooks/", "solutions/0", "solutions/1"))
-    ]
-    assert set(written_by_hand) <= {"pyproject.toml", "README.md"}
+def test_the_address_stands_where_it_is_known_and_nowhere_else() -> None:
+    """README says what pyproject.toml says; until then there is no badge and no clone line."""
+    project = Project.read(REPOSITORY)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert text == readme(text, project)
+    searched = subprocess.run(
+        ["git", "grep", "-lF", project.repository or "colab-badge", "--", ":!course", ":!tests"],
+        cwd=REPOSITORY,
+        text=True,
+        capture_output=True,
+    )
+    named = {path.split("/")[0] for path in searched.stdout.split()}
+    built = {"notebooks", "pyproject.toml", "README.md", "solutions"}
+    assert named <= (built if project.repository else set())
 
 
 def test_dependencies_are_listed_once() -> None:

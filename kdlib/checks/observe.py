@@ -154,7 +154,8 @@ def _write_down(error: BaseException, seen: Observation) -> None:
             seen.status = "not implemented"
             return
         case _:
-            seen.status, seen.error_type = "raised", type(error).__name__
+            kind = ValueError if isinstance(error, ValueError) else type(error)
+            seen.status, seen.error_type = "raised", kind.__name__
     seen.error, seen.where = words_of(error), _where(error)
 
 

@@ -27,6 +27,14 @@ def positive(temperature: float) -> None:
         raise ValueError(f"temperature must be positive, got {temperature}")
 
 
+class Diary(list):
+    """A list that a deep copy shares: what a copy of a network does is written down, too."""
+
+    def __deepcopy__(self, memo: dict) -> Diary:
+        """Give itself."""
+        return self
+
+
 class Spy(nn.Module):
     """A small network with BatchNorm and dropout that remembers how it was called.
 
@@ -34,8 +42,8 @@ class Spy(nn.Module):
 
     Attributes:
         modes: "train" or "eval", for each call.
-        graphs: whether autograd was recording, for each call.
-        rows: how many rows went through it in all.
+        graphs: whether autograd recorded it, for each call.
+        batches: how many rows went through it, for each call.
     """
 
     def __init__(
@@ -51,16 +59,22 @@ class Spy(nn.Module):
                 nn.Dropout(dropout),
                 nn.Linear(hidden, classes),
             ).double()
-        self.modes: list[str] = []
-        self.graphs: list[bool] = []
-        self.rows = 0
+        self.modes: list[str] = Diary()
+        self.graphs: list[bool] = Diary()
+        self.batches: list[int] = Diary()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Give the logits, and write down the call."""
         self.modes.append("train" if self.training else "eval")
-        self.graphs.append(torch.is_grad_enabled())
-        self.rows += len(inputs)
-        return self.net(inputs.flatten(1))
+        self.batches.append(len(inputs))
+        logits = self.net(inputs.flatten(1))
+        self.graphs.append(logits.requires_grad)
+        return logits
+
+    @property
+    def rows(self) -> int:
+        """How many rows went through it in all."""
+        return sum(self.batches)
 
     @property
     def seen_modes(self) -> str:

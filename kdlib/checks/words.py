@@ -81,7 +81,8 @@ def explain(seen: Any, expected: Any, key: str, probe: Probe) -> str | None:
         return f"{on} {show(seen)}; a tensor is expected."
     if have.shape != want.shape:
         return f"{on} a tensor of shape {tuple(have.shape)}; expected is {tuple(want.shape)}."
-    if isinstance(seen, Tensor) and want.is_floating_point() and have.dtype != want.dtype:
+    both = isinstance(seen, Tensor) and isinstance(expected, Tensor)
+    if both and want.is_floating_point() and have.dtype != want.dtype:
         return f"{on} {have.dtype}; the inputs call for {want.dtype}."
     if same(have, want, atol=probe.atol):
         return None

@@ -1,7 +1,11 @@
-"""Plots in one look: colour-blind safe (Okabe and Ito), labelled axes, readable at 700 pixels."""
+"""Plots in one look: colour-blind safe (Okabe and Ito), labelled axes, readable at 700 pixels.
+
+A figure keeps its white ground wherever it is shown, so black lines read on a dark page, too.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +28,14 @@ PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _STYLE = {
     "figure.dpi": 90,
     "savefig.dpi": 90,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "auto",
+    "axes.facecolor": "white",
+    "axes.edgecolor": "black",
+    "axes.labelcolor": "black",
+    "text.color": "black",
+    "xtick.color": "black",
+    "ytick.color": "black",
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -47,10 +59,75 @@ def figure(columns: int = 1, height: float = 3.2, width: float = 7.0, **kwargs):
         The figure and its axes (one `Axes`, or an array when there are several).
     """
     import matplotlib.pyplot as plt
+
+    _use_style()
+    return plt.subplots(1, columns, figsize=(width, height), layout="constrained", **kwargs)
+
+
+def _use_style() -> None:
+    import matplotlib.pyplot as plt
     from cycler import cycler
 
     plt.rcParams.update({**_STYLE, "axes.prop_cycle": cycler(color=PALETTE)})
-    return plt.subplots(1, columns, figsize=(width, height), layout="constrained", **kwargs)
+
+
+def show(alt: str) -> None:
+    """Show the current figure together with its alternative text.
+
+    The text is for whoever does not see the picture: what is on the axes, and what one sees, with
+    the numbers of this run. It goes into the output's metadata, where HTML exports look for it
+    (`{"image/png": {"alt": ...}}`), and stands in place of `<Figure size ...>` as plain text.
+
+    Args:
+        alt: one to three sentences; a line break, as in titles, becomes a comma.
+
+    Raises:
+        ValueError: the text is empty.
+    """
+    import matplotlib.pyplot as plt
+
+    text = ", ".join(filter(None, map(str.strip, alt.splitlines())))
+    if not text:
+        raise ValueError("alt is empty: say in a sentence or two what the figure shows")
+    shell = _shell()
+    if shell is None:
+        plt.show()
+        return
+    from IPython.display import display
+
+    drawn = plt.gcf()
+    data, metadata = shell.display_formatter.format(drawn)
+    plt.close(drawn)
+    metadata["image/png"] = {**metadata.get("image/png", {}), "alt": text}
+    display({**data, "text/plain": f"Figure: {text}"}, metadata=metadata, raw=True)
+
+
+def spell(rows: Mapping[object, float | Sequence[float]], form: str = "+.1f") -> str:
+    """Write named numbers as a line for `show`.
+
+    Args:
+        rows: a name for each number, or for each interval `(mean, low, high)`.
+        form: how a number is written.
+
+    Returns:
+        `"a: +3.6 (+3.0 to +4.2); b: +0.1 (-0.4 to +0.6)"`.
+    """
+    said = []
+    for name, value in rows.items():
+        interval = isinstance(value, Sequence)
+        number, *ends = (format(v, form) for v in (value[:3] if interval else [value]))
+        said.append(f"{name}: {number}" + (f" ({' to '.join(ends)})" if ends else ""))
+    return "; ".join(said)
+
+
+def _shell():
+    """Give the IPython shell that turns figures into PNGs, or None."""
+    if "IPython" not in sys.modules:
+        return None
+    import matplotlib
+    from IPython import get_ipython
+
+    return get_ipython() if "inline" in matplotlib.get_backend() else None
 
 
 def probability_bars(
@@ -165,10 +242,11 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] = (), height: f
     """
     import matplotlib.pyplot as plt
 
+    _use_style()
     columns = max(len(images) for images in rows.values())
     size = (7.0, height * len(rows) + 0.3)
     drawn, all_axes = plt.subplots(
-        len(rows), columns, figsize=size, squeeze=False, layout="constrained", dpi=90
+        len(rows), columns, figsize=size, squeeze=False, layout="constrained"
     )
     for number, (name, images) in enumerate(rows.items()):
         line = all_axes[number]
@@ -176,6 +254,7 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] = (), height: f
             axes.imshow(image.numpy(), cmap="viridis" if number else "gray_r")
             axes.set_xticks([])
             axes.set_yticks([])
+            axes.spines[:].set_visible(True)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for axes, title in zip(all_axes[0], titles, strict=False):
         axes.set_title(title, fontsize=9)

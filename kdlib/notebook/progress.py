@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdlib.notebook.tables import html_table, text_table
-
 if TYPE_CHECKING:
     from kdlib.checks.verdict import Verdict
 
@@ -116,9 +114,13 @@ class Dashboard:
 
     def __str__(self) -> str:
         """Write the table as text."""
+        from kdlib.notebook.tables import text_table
+
         return "\n".join([*text_table(_HEAD, self.rows()), "", self.total()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        from kdlib.notebook.tables import html_table
+
         return f"{html_table(_HEAD, self.rows())}<p><b>{self.total()}</b></p>"

@@ -1,5 +1,7 @@
 """Right answers to unit 02 that look different from the reference and from each other."""
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -57,6 +59,55 @@ def kd_by_rows(student_logits, teacher_logits, targets, temperature=4.0, alpha=0
     return total / len(targets)
 
 
+def kd_cumulant(student_logits, teacher_logits, targets, temperature=4.0, alpha=0.9):
+    """KL = log E_p exp(d) - E_p d; and -log q_y is the logsumexp of z - z_y."""
+    _positive(temperature)
+    v = teacher_logits.detach()
+    log_p = (v / temperature).log_softmax(1)
+    d = (student_logits - v) / temperature
+    soft = torch.logsumexp(log_p + d, dim=1) - torch.linalg.vecdot(log_p.exp(), d)
+    hard = (student_logits - student_logits.gather(1, targets[:, None])).logsumexp(dim=1)
+    return torch.mean(alpha * temperature**2 * soft + (1 - alpha) * hard)
+
+
+def kd_modules(student_logits, teacher_logits, targets, temperature=4.0, alpha=0.9):
+    _positive(temperature)
+    log_softmax, softmax = nn.LogSoftmax(dim=-1), nn.Softmax(dim=-1)
+    target = softmax(teacher_logits / temperature).detach()
+    soft = nn.KLDivLoss(reduction="sum")(log_softmax(student_logits / temperature), target)
+    hard = nn.CrossEntropyLoss()(student_logits, targets)
+    return torch.lerp(hard, soft / len(targets) * temperature**2, alpha)
+
+
+def kd_double_inside(student_logits, teacher_logits, targets, temperature=4.0, alpha=0.9):
+    if temperature <= 0:
+        raise ValueError(f"the temperature was {temperature}; it has to be above zero")
+    z = student_logits.double()
+    with torch.no_grad():
+        log_p = F.log_softmax(teacher_logits.double() / temperature, dim=1)
+    log_q = F.log_softmax(z / temperature, dim=1)
+    soft = torch.einsum("bc,bc->", log_p.exp(), log_p - log_q)
+    one_hot = F.one_hot(targets, z.shape[1]).double()
+    hard = -torch.einsum("bc,bc->", one_hot, F.log_softmax(z, dim=1))
+    loss = (alpha * temperature**2 * soft + (1 - alpha) * hard) / z.shape[0]
+    return loss.to(student_logits.dtype)
+
+
+class _BadTemperature(ValueError):
+    pass
+
+
+def kd_own_error(student_logits, teacher_logits, targets, temperature=4.0, alpha=0.9):
+    """The error is a ValueError with a name of its own."""
+    if not temperature > 0:
+        raise _BadTemperature(f"temperature={temperature}")
+    p = torch.softmax(teacher_logits.detach().div(temperature), dim=1)
+    log_q = torch.log_softmax(student_logits.div(temperature), dim=1)
+    rows = torch.special.xlogy(p, p).sum(dim=1) - p.mul(log_q).sum(dim=1)
+    hard = F.cross_entropy(student_logits, targets, reduction="none")
+    return rows.mul(alpha * temperature**2).add(hard, alpha=1 - alpha).mean(dim=0)
+
+
 def gradient_closed(student_logits, teacher_logits, temperature):
     q = F.softmax(student_logits / temperature, dim=1)
     return (q - F.softmax(teacher_logits / temperature, dim=1)) / temperature
@@ -87,6 +138,39 @@ def gradient_numpy(student_logits, teacher_logits, temperature):
     return torch.from_numpy(np.subtract(*pair) / temperature)
 
 
+def gradient_vmap(student_logits, teacher_logits, temperature):
+    """torch.func differentiates the KL of one row, for all rows at once."""
+
+    def kl(z, v):
+        log_q, log_p = (z / temperature).log_softmax(0), (v / temperature).log_softmax(0)
+        return (log_p.exp() * (log_p - log_q)).sum()
+
+    return torch.func.vmap(torch.func.grad(kl))(student_logits, teacher_logits)
+
+
+def gradient_backward(student_logits, teacher_logits, temperature):
+    z = nn.Parameter(student_logits.detach().clone())
+    p = F.softmax(teacher_logits.detach() / temperature, dim=-1)
+    with torch.enable_grad():
+        F.cross_entropy(z / temperature, p, reduction="sum").backward()
+    return z.grad
+
+
+def gradient_softmax_jacobian(student_logits, teacher_logits, temperature):
+    """The chain rule written out: dKL/dq = -p / q, dq_j/dz_i = q_j (1[i = j] - q_i) / T."""
+    q = torch.softmax(student_logits.double() / temperature, dim=1)
+    p = torch.softmax(teacher_logits.double() / temperature, dim=1)
+    identity = torch.eye(q.shape[1], dtype=q.dtype)
+    # (p_j / q_j) q_j is p_j, also where q_j is zero in floating point
+    rows = torch.einsum("bj,bji->bi", p, identity - q[:, None, :])
+    return (-rows / temperature).to(student_logits.dtype)
+
+
+def gradient_stacked(student_logits, teacher_logits, temperature):
+    both = torch.stack([teacher_logits, student_logits]).div(temperature)
+    return both.softmax(dim=-1).diff(dim=0).squeeze(0) / temperature
+
+
 def limit_difference(student_logits, teacher_logits, temperature):
     d = student_logits - teacher_logits
     return (d - d.mean(dim=-1, keepdim=True)) / (d.shape[-1] * temperature**2)
@@ -110,6 +194,35 @@ def limit_loop(student_logits, teacher_logits, temperature):
         for z, v in zip(student_logits, teacher_logits, strict=True)
     ]
     return torch.stack(rows).div(temperature**2).div(student_logits.shape[1])
+
+
+def limit_pairs(student_logits, teacher_logits, temperature):
+    """The mean over j of d_i - d_j is d_i less its mean."""
+    d = student_logits - teacher_logits
+    gaps = d.unsqueeze(2) - d.unsqueeze(1)  # (B, i, j)
+    return gaps.mean(dim=2).mul(1 / (d.shape[1] * temperature**2))
+
+
+def limit_autograd(student_logits, teacher_logits, temperature):
+    """The gradient of half the squared length of the centred difference."""
+    with torch.enable_grad():
+        z = student_logits.detach().clone().requires_grad_()
+        d = z - teacher_logits.detach()
+        d = d - d.mean(1, keepdim=True)
+        (gradient,) = torch.autograd.grad(0.5 * d.square().sum(), z)
+    return gradient / (z.shape[1] * temperature**2)
+
+
+def limit_numpy(student_logits, teacher_logits, temperature):
+    d = student_logits.detach().double().numpy() - teacher_logits.detach().double().numpy()
+    d = d - d.mean(axis=1, keepdims=True)
+    return torch.from_numpy(d / d.shape[1] / temperature**2).to(student_logits.dtype)
+
+
+def limit_einsum(student_logits, teacher_logits, temperature):
+    z, v, n = student_logits, teacher_logits, student_logits.shape[1]
+    mean = torch.einsum("bc->b", z - v) / n
+    return torch.sub(z, v).sub(mean[:, None]) / float(n * temperature * temperature)
 
 
 def misses_masked(logits, targets):
@@ -142,6 +255,41 @@ def misses_log_space(logits, targets):
     rest = (masked - masked.logsumexp(1, keepdim=True)).exp()
     weights = one_hot / one_hot.sum(0)
     return torch.einsum("nc,nk->ck", weights.to(rest.dtype), rest)
+
+
+def misses_without_the_column(logits, targets):
+    """Leave the true class out of each row, then put a zero in its place."""
+    classes = logits.shape[1]
+    others = torch.arange(classes - 1).expand(len(logits), -1)
+    others = others + (others >= targets[:, None]).long()
+    shares = logits.gather(1, others).softmax(dim=1)
+    rest = torch.zeros_like(logits).scatter(1, others, shares)
+    return torch.stack([rest[targets == c].sum(0) / (targets == c).sum() for c in range(classes)])
+
+
+def misses_scatter_mean(logits, targets):
+    rest = logits.scatter(1, targets.unsqueeze(1), float("-inf")).log_softmax(1).exp()
+    index = targets.unsqueeze(1).expand_as(rest)
+    table = logits.new_zeros(logits.shape[1], logits.shape[1])
+    return table.scatter_reduce(0, index, rest, reduce="mean", include_self=False)
+
+
+def misses_sorted(logits, targets):
+    order = torch.sort(targets).indices
+    z = logits[order].clone()
+    z[torch.arange(len(z)), targets[order]] = -float("inf")
+    counts = torch.bincount(targets, minlength=logits.shape[1]).tolist()
+    return torch.stack([part.mean(dim=0) for part in z.softmax(-1).split(counts)])
+
+
+def misses_numpy(logits, targets):
+    z, y = logits.detach().numpy().astype(np.float64), targets.numpy()
+    z[np.arange(len(y)), y] = -np.inf
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    shares = e / e.sum(axis=1, keepdims=True)
+    table = np.zeros((z.shape[1], z.shape[1]))
+    np.add.at(table, y, shares)
+    return torch.from_numpy(table / np.bincount(y)[:, None]).to(logits.dtype)
 
 
 def step_no_grad(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
@@ -195,6 +343,108 @@ def step_zero_last(student, teacher, inputs, targets, optimizer, temperature=4.0
             parameter.grad = gradient
     optimizer.step()
     optimizer.zero_grad()
+    return loss.item()
+
+
+def step_closure(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+    """The optimiser asks for the loss itself."""
+    student.train()
+    teacher.eval()
+    with torch.no_grad():
+        teacher_logits = teacher(inputs)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = kd_loss(student(inputs), teacher_logits, targets, temperature, alpha)
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure).item()
+
+
+def step_teacher_put_back(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+    """The teacher leaves in the mode in which it came."""
+    modes = [(module, module.training) for module in teacher.modules()]
+    teacher.eval()
+    try:
+        with torch.no_grad():
+            teacher_logits = teacher(inputs)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    student.train()
+    loss = kd_loss(
+        student_logits=student(inputs),
+        teacher_logits=teacher_logits,
+        targets=targets,
+        temperature=temperature,
+        alpha=alpha,
+    )
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def step_no_grad_function(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+    teacher.eval()
+    teacher_logits = torch.no_grad()(teacher.forward)(inputs)
+    optimizer.zero_grad()
+    student_logits = student.train()(inputs)
+    loss = kd_double_inside(student_logits, teacher_logits, targets, temperature, alpha)
+    torch.autograd.backward(loss)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def step_gradient_of_logits(
+    student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9
+):
+    """The gradient at the logits from equation 2 by hand, autograd for the network alone."""
+    student.train()
+    teacher.eval()
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+    try:
+        v = teacher(inputs)
+    finally:
+        torch.set_grad_enabled(before)
+    z = student(inputs)
+    soft = gradient_closed(z.detach(), v, temperature) * temperature**2
+    hard = z.detach().softmax(1) - F.one_hot(targets, z.shape[1])
+    optimizer.zero_grad()
+    z.backward((alpha * soft + (1 - alpha) * hard) / len(z))
+    loss = kd_loss(z.detach(), v, targets, temperature, alpha)
+    optimizer.step()
+    return loss.item()
+
+
+def step_copied_teacher(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+    """Asks a copy, so that nothing about the teacher can change."""
+    frozen = copy.deepcopy(teacher).eval()
+    with torch.no_grad():
+        teacher_logits = frozen(inputs)
+    student.train()
+    loss = kd_loss(student(inputs), teacher_logits, targets, temperature, alpha)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def step_flags_put_back(student, teacher, inputs, targets, optimizer, temperature=4.0, alpha=0.9):
+    """Where nothing requires gradient autograd records no graph."""
+    flags = [p.requires_grad for p in teacher.parameters()]
+    try:
+        teacher_logits = teacher.eval().requires_grad_(False)(inputs)
+    finally:
+        for parameter, flag in zip(teacher.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)
+    student.train()
+    loss = kd_loss(student(inputs), teacher_logits, targets, temperature, alpha)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
     return loss.item()
 
 
@@ -255,21 +505,149 @@ class CacheNumpy:
         return torch.from_numpy(self.array[indices.numpy()])
 
 
+class CacheChunks:
+    """Keeps the chunks as they came and finds a row by division."""
+
+    def __init__(self, teacher, inputs, batch_size=256):
+        self.size, self.count, self.chunks = batch_size, len(inputs), []
+        teacher.eval()
+        with torch.no_grad():
+            for start in range(0, len(inputs), batch_size):
+                self.chunks.append(teacher(inputs[start : start + batch_size]))
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, indices):
+        places = (divmod(i, self.size) for i in indices.tolist())
+        return torch.stack([self.chunks[chunk][row] for chunk, row in places])
+
+
+class CacheEmbedding:
+    def __init__(self, teacher, inputs, batch_size=256):
+        was = teacher.training
+        teacher.eval()
+        try:
+            with torch.no_grad():
+                logits = torch.vstack([teacher(x) for x in inputs.split(batch_size)])
+        finally:
+            teacher.train(was)
+        self.table = nn.Embedding.from_pretrained(logits, freeze=True)
+
+    def __len__(self):
+        return self.table.num_embeddings
+
+    def __getitem__(self, indices):
+        return self.table(indices)
+
+
+class CacheDataset(torch.utils.data.TensorDataset):
+    @torch.no_grad()
+    def __init__(self, teacher, inputs, batch_size=256):
+        chunks = -(-len(inputs) // batch_size)
+        teacher.train(False)
+        rows = [teacher(inputs[batch_size * i : batch_size * (i + 1)]) for i in range(chunks)]
+        super().__init__(torch.cat(rows, dim=0))
+
+    def __getitem__(self, indices):
+        return super().__getitem__(indices)[0]
+
+
+class CachePreallocated:
+    def __init__(self, teacher, inputs, batch_size=256):
+        self.logits = None
+        teacher.eval()
+        with torch.autograd.grad_mode.set_grad_enabled(False):
+            for start in range(0, len(inputs), batch_size):
+                part = teacher(inputs[start : start + batch_size])
+                if self.logits is None:
+                    self.logits = part.new_empty(len(inputs), part.shape[1])
+                self.logits[start : start + len(part)] = part
+
+    def __len__(self):
+        return self.logits.shape[0]
+
+    def __getitem__(self, indices):
+        index = indices[:, None].expand(-1, self.logits.shape[1])
+        return self.logits.gather(0, index)
+
+
+class CacheCopiedTeacher:
+    """Asks a frozen copy; the teacher itself is not touched."""
+
+    def __init__(self, teacher, inputs, batch_size=256):
+        frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self.logits = torch.cat([frozen(x) for x in inputs.split(batch_size)])
+
+    def __len__(self):
+        return len(self.logits)
+
+    def __getitem__(self, indices):
+        return self.logits[indices]
+
+
 ANSWERS = {
-    "02.near_misses": [misses_masked, misses_loop, misses_index_add, misses_log_space],
+    "02.near_misses": [
+        misses_masked,
+        misses_loop,
+        misses_index_add,
+        misses_log_space,
+        misses_without_the_column,
+        misses_scatter_mean,
+        misses_sorted,
+        misses_numpy,
+    ],
     "02.kd_loss": [
         kd_kl_div,
         kd_log_target,
         kd_cross_entropy_minus_entropy,
         kd_by_rows,
+        kd_cumulant,
+        kd_modules,
+        kd_double_inside,
+        kd_own_error,
     ],
-    "02.kd_gradient": [gradient_closed, gradient_autograd, gradient_loop, gradient_numpy],
+    "02.kd_gradient": [
+        gradient_closed,
+        gradient_autograd,
+        gradient_loop,
+        gradient_numpy,
+        gradient_vmap,
+        gradient_backward,
+        gradient_softmax_jacobian,
+        gradient_stacked,
+    ],
     "02.logit_matching_gradient": [
         limit_difference,
         limit_each_centred,
         limit_matrix,
         limit_loop,
+        limit_pairs,
+        limit_autograd,
+        limit_numpy,
+        limit_einsum,
     ],
-    "02.distill_step": [step_no_grad, step_inference_mode, step_decorated, step_zero_last],
-    "02.TeacherCache": [CacheTensor, CacheDict, CacheBuffer, CacheNumpy],
+    "02.distill_step": [
+        step_no_grad,
+        step_inference_mode,
+        step_decorated,
+        step_zero_last,
+        step_closure,
+        step_teacher_put_back,
+        step_no_grad_function,
+        step_gradient_of_logits,
+        step_copied_teacher,
+        step_flags_put_back,
+    ],
+    "02.TeacherCache": [
+        CacheTensor,
+        CacheDict,
+        CacheBuffer,
+        CacheNumpy,
+        CacheChunks,
+        CacheEmbedding,
+        CacheDataset,
+        CachePreallocated,
+        CacheCopiedTeacher,
+    ],
 }

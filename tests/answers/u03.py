@@ -1,12 +1,14 @@
 """Right answers to unit 03 that look different from the reference and from each other."""
 
+import bisect
 import math
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from kdlib.losses import kl_divergence
+from kdlib.losses import kd_loss, kl_divergence
 
 
 def _share(share):
@@ -58,6 +60,64 @@ def bias_by_shrinking_steps(logits, class_index, share):
         b += step if moved.softmax(1)[:, class_index].mean() < share else -step
         step /= 2
     return b
+
+
+def _lead(logits, class_index):
+    """How far the class lies above the logsumexp of the others, in float64."""
+    others = torch.cat([logits[:, :class_index], logits[:, class_index + 1 :]], dim=1).double()
+    return logits[:, class_index].double() - others.logsumexp(dim=1)
+
+
+def bias_newton(logits, class_index, share):
+    """Newton's step where it stays inside the bracket, the middle where it does not."""
+    _share(share)
+    lead, low, high, b = _lead(logits, class_index), -2000.0, 2000.0, 0.0
+    for _ in range(200):
+        p = torch.sigmoid(lead + b)
+        miss, slope = (p.mean() - share).item(), (p * (1 - p)).mean().item()
+        low, high = (b, high) if miss < 0 else (low, b)
+        step = b - miss / slope if slope > 0 else math.inf
+        b = step if low < step < high else (low + high) / 2
+    return b
+
+
+def bias_grid(logits, class_index, share):
+    """A grid, then a finer one between the two points where the share is crossed."""
+    _share(share)
+    lead = _lead(logits, class_index)
+    low, high = -1000.0, 1000.0
+    while high - low > 1e-10:
+        grid = torch.linspace(low, high, 101, dtype=torch.float64)
+        below = (torch.sigmoid(lead + grid[:, None]).mean(dim=1) < share).sum().item()
+        low, high = grid[max(below - 1, 0)].item(), grid[min(below, 100)].item()
+    return (low + high) / 2
+
+
+def bias_bisect_module(logits, class_index, share):
+    """The standard library's bisection, over numbers a billionth apart."""
+    if share <= 0 or share >= 1:
+        raise ValueError(f"got share={share}")
+    lead = _lead(logits, class_index).numpy()
+
+    def mean(k):
+        return float(np.mean(0.5 * (1 + np.tanh((lead + k * 1e-9) / 2))))
+
+    numbers = range(-(10**12), 10**12)
+    return numbers[bisect.bisect_left(numbers, share, key=mean)] * 1e-9
+
+
+def bias_root_scalar(logits, class_index, share):
+    from scipy.optimize import root_scalar
+
+    _share(share)
+    mask = torch.arange(logits.shape[1]) == class_index
+
+    def miss(b):
+        moved = torch.where(mask, logits.double() + b, logits.double())
+        return moved.softmax(dim=1)[:, class_index].mean().item() - share
+
+    found = root_scalar(miss, bracket=(-900, 900), method="bisect", xtol=1e-10, maxiter=200)
+    return found.root
 
 
 def _positive(temperature):
@@ -112,6 +172,52 @@ def transfer_loop(student_logits, teacher_logits, targets, temperature=2.0, alph
     return loss + (1 - alpha) * sum(hard) / len(hard) if hard else loss
 
 
+def transfer_one_hot(student_logits, teacher_logits, targets, temperature=2.0, alpha=0.9):
+    """A column for 'no label', which is thrown away."""
+    _positive(temperature)
+    one_hot = F.one_hot(targets + 1, student_logits.shape[1] + 1)[:, 1:]
+    count = one_hot.sum().clamp(min=1)
+    hard = -(one_hot * student_logits.log_softmax(-1)).sum() / count
+    soft = kl_divergence(teacher_logits.detach(), student_logits, temperature)
+    return alpha * temperature**2 * soft.sum() / len(targets) + (1 - alpha) * hard
+
+
+def transfer_two_losses(student_logits, teacher_logits, targets, temperature=2.0, alpha=0.9):
+    _positive(temperature)
+    v = teacher_logits.clone().detach()
+    loss = alpha * kd_loss(student_logits, v, targets.clamp(min=0), temperature, alpha=1.0)
+    rows = torch.nonzero(targets + 1).flatten()
+    if rows.numel() == 0:
+        return loss
+    hard = nn.CrossEntropyLoss(reduction="mean")
+    return loss + (1 - alpha) * hard(student_logits.index_select(0, rows), targets[rows])
+
+
+def transfer_double_inside(student_logits, teacher_logits, targets, temperature=2.0, alpha=0.9):
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature} is not above 0")
+    z, v = student_logits.double(), teacher_logits.detach().double()
+    log_p, log_q = (v / temperature).log_softmax(1), (z / temperature).log_softmax(1)
+    loss = alpha * temperature**2 * torch.einsum("bc,bc->b", log_p.exp(), log_p - log_q).mean()
+    known = [n for n, y in enumerate(targets.tolist()) if y != -1]
+    if known:
+        loss = loss - (1 - alpha) * z.log_softmax(1)[known, targets[known]].mean()
+    return loss.to(student_logits.dtype)
+
+
+def transfer_row_weights(student_logits, teacher_logits, targets, temperature=2.0, alpha=0.9):
+    """One weight for each row and term; the loss is their dot product."""
+    _positive(temperature)
+    nats = F.cross_entropy(student_logits, targets, ignore_index=-1, reduction="none")
+    with torch.no_grad():
+        p = F.softmax(teacher_logits / temperature, dim=1)
+        labelled = (targets >= 0).to(nats.dtype)
+        weight = F.normalize(labelled, p=1, dim=0) * (1 - alpha)
+    log_q = F.log_softmax(student_logits / temperature, dim=1)
+    soft = F.kl_div(log_q, p, reduction="batchmean")
+    return torch.dot(weight, nats).add(soft, alpha=alpha * temperature**2)
+
+
 def ensemble_mean(logits, temperature=1.0):
     _positive(temperature)
     return F.softmax(logits / temperature, dim=2).mean(0)
@@ -136,6 +242,35 @@ def ensemble_numpy(logits, temperature=1.0):
     z = logits.numpy() / temperature
     e = np.exp(z - z.max(-1, keepdims=True))
     return torch.from_numpy(np.einsum("mnc->nc", e / e.sum(-1, keepdims=True)) / len(z))
+
+
+def ensemble_running_mean(logits, temperature=1.0):
+    _positive(temperature)
+    mean = torch.softmax(logits[0] / temperature, dim=-1)
+    for m, teacher in enumerate(logits[1:], start=2):
+        mean = mean + (torch.softmax(teacher / temperature, dim=-1) - mean) / m
+    return mean
+
+
+def ensemble_matrix(logits, temperature=1.0):
+    _positive(temperature)
+    p = nn.Softmax(dim=2)(logits / temperature)
+    weights = p.new_full((1, len(p)), 1 / len(p))
+    return (weights @ p.flatten(1)).view(p.shape[1:])
+
+
+def ensemble_double_inside(logits, temperature=1.0):
+    if temperature <= 0:
+        raise ValueError(f"temperature must be > 0, got {temperature!r}")
+    z = logits.double().div(temperature)
+    e = (z - z.max(dim=2, keepdim=True).values).exp()
+    return (e / e.sum(2, keepdim=True)).mean(0).to(logits.dtype)
+
+
+def ensemble_images_first(logits, temperature=1.0):
+    _positive(temperature)
+    images = logits.permute(1, 0, 2).div(temperature)
+    return torch.stack([image.log_softmax(1).exp().mean(0) for image in images])
 
 
 def merge_em(generalist, specialists):
@@ -214,6 +349,67 @@ def merge_by_rows(generalist, specialists):
     return torch.tensor(out, dtype=generalist.dtype)
 
 
+def merge_until_still(generalist, specialists):
+    """Stop when a round changes nothing any more; float64 inside."""
+    start = generalist.double()
+    q = start.clone()
+    for _ in range(2000):
+        total = start.clone()
+        for classes, p in specialists:
+            inside = torch.zeros(q.shape[1], dtype=torch.bool)
+            inside[list(classes)] = True
+            rest = torch.where(inside, 0.0, q)
+            total += rest * (p[:, -1] / rest.sum(1))[:, None]
+            total[:, list(classes)] += p[:, :-1].double()
+        new = total / (1 + len(specialists))
+        moved, q = (new - q).abs().max().item(), new
+        if moved < 1e-15:
+            break
+    return q.to(generalist.dtype)
+
+
+def merge_numpy(generalist, specialists):
+    g = generalist.numpy().astype(float)
+    q = g.copy()
+    known = [(np.array(list(classes)), p.numpy()) for classes, p in specialists]
+    for _ in range(300):
+        models = [g]
+        for classes, p in known:
+            others = np.setdiff1d(np.arange(g.shape[1]), classes)
+            filled = np.empty_like(q)
+            filled[:, classes] = p[:, :-1]
+            filled[:, others] = p[:, -1:] * q[:, others] / q[:, others].sum(1, keepdims=True)
+            models.append(filled)
+        q = np.mean(models, axis=0)
+    return torch.from_numpy(q).to(generalist.dtype)
+
+
+def merge_log_space(generalist, specialists):
+    log_q = generalist.log()
+    for _ in range(300):
+        models = [generalist.log()]
+        for classes, p in specialists:
+            inside = torch.tensor([c in list(classes) for c in range(log_q.shape[1])])
+            rest = log_q.masked_fill(inside, -math.inf).log_softmax(dim=1) + p[:, -1:].log()
+            models.append(rest.index_copy(1, torch.tensor(list(classes)), p[:, :-1].log()))
+        log_q = torch.stack(models).logsumexp(0) - math.log(len(models))
+    return log_q.exp()
+
+
+def merge_recursive(generalist, specialists, rounds=250):
+    """q after n rounds is one round on q after n - 1."""
+    if rounds == 0 or not specialists:
+        return generalist.clone()
+    q = merge_recursive(generalist, specialists, rounds - 1)
+    total = generalist
+    for classes, p in specialists:
+        outside = [c for c in range(q.shape[1]) if c not in classes]
+        share = F.normalize(q[:, outside], p=1, dim=1) * p[:, -1:]
+        columns = torch.tensor([*classes, *outside])
+        total = total.index_add(1, columns, torch.cat([p[:, :-1], share], dim=1))
+    return total / (len(specialists) + 1)
+
+
 def _smoothing(smoothing):
     if smoothing < 0 or smoothing > 1:
         raise ValueError(f"smoothing must lie between 0 and 1, got {smoothing}")
@@ -251,20 +447,94 @@ def smooth_module(logits, targets, smoothing=0.1):
     return torch.einsum("bc,bc->", mixed, -logits.log_softmax(1)) / len(targets)
 
 
+def smooth_logsumexp(logits, targets, smoothing=0.1):
+    """log Z less the logit that the targets expect."""
+    _smoothing(smoothing)
+    rows = torch.arange(len(targets))
+    expected = (1 - smoothing) * logits[rows, targets] + smoothing * logits.mean(dim=1)
+    return (logits.logsumexp(dim=1) - expected).mean()
+
+
+def smooth_rows(logits, targets, smoothing=0.1):
+    _smoothing(smoothing)
+    total = 0.0
+    for z, y in zip(logits, targets.tolist(), strict=True):
+        nats = torch.logsumexp(z, 0) - z
+        total = total + (1 - smoothing) * nats[y] + smoothing * nats.sum() / len(nats)
+    return total / len(targets)
+
+
+def smooth_double_inside(logits, targets, smoothing=0.1):
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing={smoothing} lies outside [0, 1]")
+    z = logits.double()
+    one_hot = F.one_hot(targets, z.shape[1])
+    soft = (1 - smoothing) * one_hot.to(z.dtype) + smoothing / z.shape[1]
+    shifted = z - z.detach().amax(1, keepdim=True)
+    nats = shifted.exp().sum(1, keepdim=True).log() - shifted
+    return torch.tensordot(soft, nats).div(len(z)).to(logits.dtype)
+
+
+def smooth_kl_to_the_mixture(logits, targets, smoothing=0.1):
+    """Cross-entropy is the KL to the smoothed label plus that label's entropy."""
+    _smoothing(smoothing)
+    c = logits.shape[1]
+    soft = torch.full_like(logits, smoothing / c)
+    soft = soft.scatter_add(1, targets[:, None], torch.full_like(logits, 1 - smoothing)[:, :1])
+    log_q = nn.LogSoftmax(dim=1)(logits)
+    kl = nn.KLDivLoss(reduction="batchmean")(log_q, soft)
+    return kl + torch.special.entr(soft).sum() / len(soft)
+
+
 ANSWERS = {
-    "03.class_bias": [bias_bisection, bias_brent, bias_fixed_point, bias_by_shrinking_steps],
+    "03.class_bias": [
+        bias_bisection,
+        bias_brent,
+        bias_fixed_point,
+        bias_by_shrinking_steps,
+        bias_newton,
+        bias_grid,
+        bias_bisect_module,
+        bias_root_scalar,
+    ],
     "03.transfer_loss": [
         transfer_masked,
         transfer_ignore_index,
         transfer_weights,
         transfer_loop,
+        transfer_one_hot,
+        transfer_two_losses,
+        transfer_double_inside,
+        transfer_row_weights,
     ],
     "03.ensemble_soft_targets": [
         ensemble_mean,
         ensemble_log_space,
         ensemble_loop,
         ensemble_numpy,
+        ensemble_running_mean,
+        ensemble_matrix,
+        ensemble_double_inside,
+        ensemble_images_first,
     ],
-    "03.merge_specialists": [merge_em, merge_gradient, merge_matrices, merge_by_rows],
-    "03.label_smoothing_loss": [smooth_targets, smooth_kl, smooth_two_terms, smooth_module],
+    "03.merge_specialists": [
+        merge_em,
+        merge_gradient,
+        merge_matrices,
+        merge_by_rows,
+        merge_until_still,
+        merge_numpy,
+        merge_log_space,
+        merge_recursive,
+    ],
+    "03.label_smoothing_loss": [
+        smooth_targets,
+        smooth_kl,
+        smooth_two_terms,
+        smooth_module,
+        smooth_logsumexp,
+        smooth_rows,
+        smooth_double_inside,
+        smooth_kl_to_the_mixture,
+    ],
 }

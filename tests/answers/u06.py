@@ -1,7 +1,9 @@
 """Right answers to unit 06 that look different from the reference and from each other."""
 
 import copy
+import functools
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +94,100 @@ def capture_one_hook(model, names):
         [handle.remove() for handle in handles]
 
 
+class CaptureDict(dict):
+    """The dict and the context manager in one."""
+
+    def __init__(self, model, names):
+        super().__init__()
+        self.layers, self.handles = {}, []
+        for name in names:
+            if name not in dict(model.named_modules()):
+                raise ValueError(f"there is no layer called {name}")
+            self.layers[name] = model.get_submodule(name)
+
+    def __enter__(self):
+        for name, layer in self.layers.items():
+            hook = functools.partial(self.store, name)
+            self.handles.append(layer.register_forward_hook(hook))
+        return self
+
+    def store(self, name, layer, inputs, output):
+        self[name] = output.clone()
+
+    def __exit__(self, kind, error, trace):
+        while self.handles:
+            self.handles.pop().remove()
+        return False
+
+
+@contextmanager
+def capture_entered_handles(model, names):
+    """A handle is a context manager, too: it removes its hook on leaving."""
+    layers, found = dict(model.named_modules()), {}
+    missing = [name for name in names if name not in layers]
+    if missing:
+        raise ValueError(f"unknown layers: {missing}; there are {sorted(layers)}")
+
+    def maker(name):
+        def hook(module, args, output):
+            found[name] = torch.empty_like(output).copy_(output)
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(layers[name].register_forward_hook(maker(name)))
+        yield found
+
+
+@contextmanager
+def capture_for_all_modules(model, names):
+    """One hook for every module there is, which looks for its own."""
+    wanted = {id(m): name for name, m in model.named_modules() if name in list(names)}
+    if len(wanted) != len(set(names)):
+        raise ValueError(f"{set(names) - set(wanted.values())} not found")
+    found = {}
+
+    def hook(module, inputs, output):
+        if id(module) in wanted:
+            found[wanted[id(module)]] = output.clone()
+
+    handle = nn.modules.module.register_module_forward_hook(hook)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+class CaptureEarly:
+    """The hooks stand in front of those of others, and are put there on entering."""
+
+    def __init__(self, model, names):
+        self.model, self.names, self.found = model, tuple(names), {}
+
+    def __enter__(self):
+        known = dict(self.model.named_modules())
+        try:
+            layers = [known[name] for name in self.names]
+        except KeyError as error:
+            raise ValueError(f"unknown layer {error}") from None
+        self.handles = [
+            layer.register_forward_hook(self._hook(name), prepend=True)
+            for name, layer in zip(self.names, layers, strict=True)
+        ]
+        return self.found
+
+    def _hook(self, name):
+        def hook(*call):
+            self.found[name] = call[-1] * 1.0
+
+        return hook
+
+    def __exit__(self, *_):
+        for handle in reversed(self.handles):
+            handle.remove()
+
+
 def _channels(guess, hint):
     if guess.shape[1] != hint.shape[1] or len(guess) != len(hint):
         raise ValueError(f"{tuple(guess.shape)} against {tuple(hint.shape)}")
@@ -144,6 +240,49 @@ def hint_by_hand(student_features, teacher_features, regressor):
     h, w = (min(guess.shape[i], hint.shape[i]) for i in (2, 3))
     difference = shrink(guess, h, w) - shrink(hint, h, w)
     return difference.pow(2).flatten(1).sum(1).mean() * 0.5
+
+
+def hint_area(student_features, teacher_features, regressor):
+    """Interpolation by area is the adaptive average."""
+    guess, hint = regressor(student_features), teacher_features.detach()
+    _channels(guess, hint)
+    size = (min(guess.shape[2], hint.shape[2]), min(guess.shape[3], hint.shape[3]))
+    guess, hint = (F.interpolate(x, size=size, mode="area") for x in (guess, hint))
+    return F.mse_loss(guess, hint, reduction="none").sum(dim=(1, 2, 3)).mean().div(2)
+
+
+def hint_einsum(student_features, teacher_features, regressor):
+    guess = regressor(student_features)
+    with torch.no_grad():
+        hint = teacher_features.clone()
+    if guess.shape[1] != hint.shape[1]:
+        raise ValueError(f"{guess.shape[1]} channels, {hint.shape[1]} asked for")
+    for dim in (2, 3):
+        length = min(guess.shape[dim], hint.shape[dim])
+        for_one = (length, None) if dim == 2 else (None, length)
+        pool = nn.AdaptiveAvgPool2d(for_one)
+        guess, hint = pool(guess), pool(hint)
+    d = guess - hint
+    return 0.5 * torch.einsum("bchw,bchw->b", d, d).mean()
+
+
+def hint_row_vectors(student_features, teacher_features, regressor):
+    """Length of a difference squared: |a|^2 + |b|^2 - 2 a.b, in float64."""
+    guess, hint = regressor(student_features), teacher_features.detach()
+    _channels(guess, hint)
+    size = torch.minimum(torch.tensor(guess.shape[2:]), torch.tensor(hint.shape[2:])).tolist()
+    a, b = (F.adaptive_avg_pool2d(x, size).flatten(1).double() for x in (guess, hint))
+    rows = (a * a).sum(1) + (b * b).sum(1) - 2 * torch.linalg.vecdot(a, b)
+    return (rows / 2).mean().to(guess.dtype)
+
+
+def hint_module(student_features, teacher_features, regressor):
+    guess = regressor(student_features)
+    _channels(guess, teacher_features)
+    h, w = map(min, guess.shape[2:], teacher_features.shape[2:])
+    shrink = nn.AdaptiveAvgPool2d((h, w))
+    error = nn.MSELoss()(shrink(guess), shrink(teacher_features).detach())
+    return error * guess.shape[1] * h * w / 2
 
 
 class TrainerChained:
@@ -245,6 +384,132 @@ class TrainerHandles:
         return loss.detach().item()
 
 
+class TrainerClosure:
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.student, self.teacher, self.regressor = student, teacher, regressor
+        self.guided, self.hint = guided, hint
+        learned = chain(student.parameters(), regressor.parameters())
+        self.optimizer = torch.optim.Adam(learned, lr=lr)
+
+    def step(self, inputs):
+        self.teacher.eval()
+        with capture_features(self.teacher, [self.hint]) as theirs, torch.no_grad():
+            self.teacher(inputs)
+        self.student.train()
+
+        def closure():
+            self.optimizer.zero_grad()
+            with capture_features(self.student, [self.guided]) as mine:
+                self.student(inputs)
+            loss = hint_loss(mine[self.guided], theirs[self.hint], self.regressor)
+            loss.backward()
+            return loss
+
+        return self.optimizer.step(closure).item()
+
+
+class TrainerTeacherPutBack:
+    """The teacher leaves each step in the mode in which it came."""
+
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.pair = ((student, guided), (teacher, hint))
+        self.regressor = regressor
+        groups = [{"params": m.parameters()} for m in (student, regressor)]
+        self.optimizer = torch.optim.Adam(groups, lr)
+
+    def step(self, inputs):
+        (student, guided), (teacher, hint) = self.pair
+        mode = teacher.training
+        try:
+            with torch.no_grad(), capture_features(teacher, [hint]) as theirs:
+                teacher.eval()(inputs)
+        finally:
+            teacher.train(mode)
+        with capture_features(student, [guided]) as mine:
+            student.train()(inputs)
+        self.optimizer.zero_grad()
+        loss = hint_loss(mine[guided], theirs[hint], regressor=self.regressor)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+class TrainerModule(nn.Module):
+    """A module that holds what learns; the teacher stands beside it."""
+
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        super().__init__()
+        self.student, self.regressor = student, regressor
+        self.frozen = [teacher]
+        self.names = {"guided": guided, "hint": hint}
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr)
+
+    def forward(self, inputs):
+        with capture_features(self.student, [self.names["guided"]]) as found:
+            self.student(inputs)
+        return self.regressor(found[self.names["guided"]])
+
+    @torch.no_grad()
+    def target(self, inputs):
+        teacher = self.frozen[0].eval()
+        with capture_features(teacher, [self.names["hint"]]) as found:
+            teacher(inputs)
+        return found[self.names["hint"]]
+
+    def step(self, inputs):
+        self.student.train()
+        loss = hint_loss(self(inputs), self.target(inputs), nn.Identity())
+        self.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+class TrainerAutogradGrad:
+    """Gradients put where the optimiser looks for them."""
+
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.student, self.teacher, self.regressor = student, teacher, regressor
+        self.guided, self.hint, self.lr = guided, hint, lr
+        self.learned = list(student.parameters()) + list(regressor.parameters())
+        self.optimizer = torch.optim.Adam(self.learned, lr=lr)
+
+    def step(self, inputs):
+        self.student.train(True), self.teacher.train(False)
+        with ExitStack() as stack:
+            mine = stack.enter_context(capture_features(self.student, [self.guided]))
+            theirs = stack.enter_context(capture_features(self.teacher, [self.hint]))
+            self.student(inputs)
+            stack.enter_context(torch.no_grad())
+            self.teacher(inputs)
+        loss = hint_loss(mine[self.guided], theirs[self.hint], self.regressor)
+        found = torch.autograd.grad(loss, self.learned, allow_unused=True)
+        for parameter, gradient in zip(self.learned, found, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        return loss.item()
+
+
+class TrainerCopiedTeacher:
+    """Asks a copy, so that nothing about the teacher can change."""
+
+    def __init__(self, student, teacher, regressor, guided, hint, lr=2e-3):
+        self.student, self.frozen = student, copy.deepcopy(teacher).eval()
+        self.regressor, self.guided, self.hint = regressor, guided, hint
+        self.optimizer = torch.optim.Adam([*student.parameters(), *regressor.parameters()], lr)
+
+    def step(self, inputs):
+        with torch.no_grad(), capture_features(self.frozen, [self.hint]) as theirs:
+            self.frozen(inputs)
+        with capture_features(self.student, [self.guided]) as mine:
+            self.student.train()(inputs)
+        loss = hint_loss(mine[self.guided], theirs[self.hint], self.regressor)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
 def _sizes(a, b):
     if a.shape[-2:] != b.shape[-2:]:
         raise ValueError("the maps differ in size")
@@ -294,6 +559,49 @@ def attention_matrix_norm(student_features, teacher_features):
     return torch.linalg.matrix_norm(difference).mean()
 
 
+def attention_pairwise(student_features, teacher_features):
+    _sizes(student_features, teacher_features)
+    maps = []
+    for x in (student_features, teacher_features.detach()):
+        energy = x.square().sum(dim=1).flatten(start_dim=1)
+        maps.append(energy / energy.norm(dim=1, keepdim=True).clamp_min(1e-12))
+    return F.pairwise_distance(*maps, eps=0.0).mean()
+
+
+def attention_cdist(student_features, teacher_features):
+    _sizes(student_features, teacher_features)
+    s = F.normalize(student_features.norm(dim=1).pow(2).flatten(1))
+    with torch.no_grad():
+        t = F.normalize(teacher_features.norm(dim=1).pow(2).flatten(1))
+    return torch.cdist(s[:, None], t[:, None]).mean()
+
+
+def attention_double_inside(student_features, teacher_features):
+    if tuple(student_features.shape[-2:]) != tuple(teacher_features.shape[-2:]):
+        raise ValueError("height and width of both maps have to be the same")
+
+    def look(features):
+        q = torch.einsum("bchw,bchw->bhw", features.double(), features.double()).flatten(1)
+        length = torch.linalg.vector_norm(q, dim=1, keepdim=True)
+        return q / torch.where(length > 0, length, 1.0)
+
+    difference = look(student_features) - look(teacher_features.detach())
+    distance = torch.linalg.vector_norm(difference, dim=1)
+    return distance.mean().to(student_features.dtype)
+
+
+def attention_columns(student_features, teacher_features):
+    """The images in the columns; a root only of what is not zero."""
+    _sizes(student_features, teacher_features)
+    s, t = (
+        nn.functional.normalize((x**2).mean(dim=(1,)).reshape(len(x), -1).T, dim=0)
+        for x in (student_features, teacher_features.detach())
+    )
+    square = torch.square(s - t).sum(dim=0)
+    apart = square > 0
+    return square[apart].sqrt().sum() / len(square) + 0.0 * s.sum()
+
+
 def _batches(a, b):
     if len(a) != len(b):
         raise ValueError("the batches differ")
@@ -333,6 +641,48 @@ def fsp_loop(first, second):
         a, b = (F.adaptive_max_pool2d(x, (h, w)).reshape(len(x), -1) for x in (a, b))
         rows.append(torch.stack([torch.stack([(x * y).mean() for y in b]) for x in a]))
     return torch.stack(rows)
+
+
+def fsp_matmul(first, second):
+    _batches(first, second)
+    pool = nn.AdaptiveMaxPool2d(list(map(min, first.shape[2:], second.shape[2:])))
+    a, b = pool(first).flatten(2), pool(second).flatten(2)
+    return a @ b.mT / a.shape[-1]
+
+
+def fsp_positions(first, second):
+    """One outer product for each position, added up."""
+    if first.size(0) != second.size(0):
+        raise ValueError(f"{first.size(0)} against {second.size(0)} images")
+    h, w = (min(first.size(d), second.size(d)) for d in (2, 3))
+    first, second = F.adaptive_max_pool2d(first, (h, w)), F.adaptive_max_pool2d(second, (h, w))
+    total = 0.0
+    for s in range(h):
+        for t in range(w):
+            total = total + first[:, :, s, t].unsqueeze(2) * second[:, :, s, t].unsqueeze(1)
+    return total / (h * w)
+
+
+def fsp_double_inside(first, second):
+    _batches(first, second)
+    size = torch.minimum(torch.tensor(first.shape[2:]), torch.tensor(second.shape[2:])).tolist()
+    a, b = (F.adaptive_max_pool2d(x, size).double() for x in (first, second))
+    rows = [torch.tensordot(x, y, dims=([1, 2], [1, 2])) for x, y in zip(a, b, strict=True)]
+    return (torch.stack(rows) / (size[0] * size[1])).to(first.dtype)
+
+
+def fsp_windows(first, second):
+    """The windows of the adaptive pooling written out."""
+    _batches(first, second)
+    h, w = (min(first.shape[i], second.shape[i]) for i in (2, 3))
+
+    def shrink(x):
+        H, W = x.shape[2:]
+        rows = [slice(i * H // h, -(-(i + 1) * H // h)) for i in range(h)]
+        columns = [slice(j * W // w, -(-(j + 1) * W // w)) for j in range(w)]
+        return torch.stack([x[:, :, r, c].amax((2, 3)) for r in rows for c in columns], dim=2)
+
+    return torch.einsum("bip,bjp->bij", shrink(first), shrink(second)).div(h * w)
 
 
 class SimKDPlain(nn.Module):
@@ -410,16 +760,153 @@ class SimKDHidden(nn.Module):
         return self.hidden[0](self.features(images))
 
 
+class SimKDCopiedHead(nn.Module):
+    """A copy of the head; the teacher's own stays as it is."""
+
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__()
+        self.encoder, self.projector = encoder, projector
+        self.head = copy.deepcopy(teacher_head)
+        for parameter in self.head.parameters():
+            parameter.requires_grad_(False)
+        self.head.eval()
+
+    def train(self, mode=True):
+        result = super().train(mode)
+        self.head.eval()
+        return result
+
+    def features(self, images):
+        return self.projector(self.encoder(images))
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+class SimKDBuffers(nn.Module):
+    """The head's weights as buffers, its forward as a function of them."""
+
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__()
+        self.body = nn.Sequential(encoder, projector)
+        self.call = (teacher_head.eval(),)
+        self.frozen = {k: v.detach().clone() for k, v in teacher_head.named_parameters()}
+
+    def features(self, images):
+        return self.body(images)
+
+    def forward(self, images):
+        head, found = self.call[0].eval(), self.features(images)
+        return torch.func.functional_call(head, self.frozen, (found,))
+
+
+class _Frozen(nn.Module):
+    """Answers in eval mode, whatever it is told."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner.requires_grad_(False)
+        self.train()
+
+    def train(self, mode=True):
+        return super().train(False)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class SimKDWrappedHead(nn.Module):
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.head = _Frozen(teacher_head)
+
+    def features(self, images):
+        return self.projector(self.encoder(images))
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+class SimKDBoundTrain(nn.Sequential):
+    """A sequence of three parts, the last of which cannot be put into train mode."""
+
+    def __init__(self, encoder, projector, teacher_head):
+        super().__init__(encoder, projector, teacher_head)
+        for parameter in self[2].parameters():
+            parameter.requires_grad = False
+        self.train(self.training)
+
+    def train(self, mode=True):
+        self.training = mode
+        self[0].train(mode), self[1].train(mode), self[2].train(False)
+        return self
+
+    def features(self, images):
+        return self[1](self[0](images))
+
+
 ANSWERS = {
-    "06.capture_features": [capture_stack, CaptureClass, capture_wrapped, capture_one_hook],
-    "06.hint_loss": [hint_mse, hint_pooled_first, hint_loop, hint_by_hand],
-    "06.HintTrainer": [TrainerChained, TrainerGroups, TrainerLower, TrainerHandles],
+    "06.capture_features": [
+        capture_stack,
+        CaptureClass,
+        capture_wrapped,
+        capture_one_hook,
+        CaptureDict,
+        capture_entered_handles,
+        capture_for_all_modules,
+        CaptureEarly,
+    ],
+    "06.hint_loss": [
+        hint_mse,
+        hint_pooled_first,
+        hint_loop,
+        hint_by_hand,
+        hint_area,
+        hint_einsum,
+        hint_row_vectors,
+        hint_module,
+    ],
+    "06.HintTrainer": [
+        TrainerChained,
+        TrainerGroups,
+        TrainerLower,
+        TrainerHandles,
+        TrainerClosure,
+        TrainerTeacherPutBack,
+        TrainerModule,
+        TrainerAutogradGrad,
+        TrainerCopiedTeacher,
+    ],
     "06.attention_loss": [
         attention_normalize,
         attention_loop,
         attention_cosine,
         attention_matrix_norm,
+        attention_pairwise,
+        attention_cdist,
+        attention_double_inside,
+        attention_columns,
     ],
-    "06.fsp_matrix": [fsp_einsum, fsp_bmm, fsp_max_pool, fsp_loop],
-    "06.SimKDStudent": [SimKDPlain, SimKDSequential, SimKDEvalInForward, SimKDHidden],
+    "06.fsp_matrix": [
+        fsp_einsum,
+        fsp_bmm,
+        fsp_max_pool,
+        fsp_loop,
+        fsp_matmul,
+        fsp_positions,
+        fsp_double_inside,
+        fsp_windows,
+    ],
+    "06.SimKDStudent": [
+        SimKDPlain,
+        SimKDSequential,
+        SimKDEvalInForward,
+        SimKDHidden,
+        SimKDCopiedHead,
+        SimKDBuffers,
+        SimKDWrappedHead,
+        SimKDBoundTrain,
+    ],
 }

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 def shift_lengths(ids, lengths, prompt_lengths):
@@ -35,6 +37,38 @@ def shift_cumulative(ids, lengths, prompt_lengths):
 
     mask = before(lengths) & ~before(prompt_lengths)
     return ids[:, :-1], torch.roll(ids, -1, 1)[:, :-1], mask[:, 1:]
+
+
+def shift_ranges(ids, lengths, prompt_lengths):
+    """Whether a target's place is in the row's own range."""
+    ranges = [range(p, n) for p, n in zip(prompt_lengths.tolist(), lengths.tolist(), strict=True)]
+    mask = torch.tensor([[place in r for place in range(1, ids.shape[1])] for r in ranges])
+    return ids[..., :-1], ids[..., 1:], mask
+
+
+def shift_stacked(ids, lengths, prompt_lengths):
+    both = ids.unfold(1, 2, 1)  # (B, T - 1, 2): a token and the next one
+    last = torch.arange(ids.size(1) - 1).repeat(len(ids), 1)
+    mask = ~((last + 1 < prompt_lengths.view(-1, 1)) | (last + 2 > lengths.view(-1, 1)))
+    return both[..., 0], both[..., 1], mask
+
+
+def shift_products(ids, lengths, prompt_lengths):
+    place = torch.cumsum(torch.ones_like(ids), dim=1)[:, :-1]
+    read, real = place >= prompt_lengths.reshape(-1, 1), place < lengths.reshape(-1, 1)
+    inputs, targets = (
+        ids.split([ids.shape[1] - 1, 1], dim=1)[0],
+        ids.index_select(1, torch.arange(1, ids.shape[1])),
+    )
+    return [inputs, targets, read * real]
+
+
+def shift_bucketize(ids, lengths, prompt_lengths):
+    """0 in the prompt, 1 in the completion, 2 behind it."""
+    edges = torch.stack([prompt_lengths, torch.maximum(lengths, prompt_lengths)], dim=1)
+    place = torch.arange(1, ids.shape[1]).expand(len(ids), -1).contiguous()
+    part = torch.searchsorted(edges, place, right=True)
+    return ids[:, :-1], ids[:, 1:], part.eq(1)
 
 
 def bpb_rows(logits, targets, mask, token_bytes):
@@ -72,6 +106,47 @@ def bpb_ignore(logits, targets, mask, token_bytes):
     if size <= 0:
         raise ValueError("no byte of text")
     return (nats * math.log2(math.e) / size).item()
+
+
+def bpb_base_two(logits, targets, mask, token_bytes):
+    """Logits over ln 2, and powers of two."""
+    z = logits[mask].double() / math.log(2)
+    y = targets[mask]
+    bits = torch.logsumexp(z * math.log(2), 1) / math.log(2) - z.gather(1, y[:, None])[:, 0]
+    size = sum(token_bytes[token].item() for token in y)
+    if size == 0:
+        raise ValueError("the targets that count hold no text")
+    return bits.sum().item() / size
+
+
+def bpb_loop_over_rows(logits, targets, mask, token_bytes):
+    nats, size = 0.0, 0
+    for z, y, m in zip(logits, targets, mask, strict=True):
+        rows = m.nonzero().flatten()
+        own = z[rows].log_softmax(-1)[torch.arange(len(rows)), y[rows]]
+        nats -= own.double().sum().item()
+        size += int(token_bytes[y[rows]].sum())
+    if not size:
+        raise ValueError(f"{size} bytes among the valid targets")
+    return nats / (size * math.log(2))
+
+
+def bpb_numpy(logits, targets, mask, token_bytes):
+    z, y = logits.detach().double().numpy()[mask.numpy()], targets.numpy()[mask.numpy()]
+    size = token_bytes.numpy()[y].sum()
+    if size == 0:
+        raise ValueError("no byte of text")
+    top = z.max(axis=1)
+    norm = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+    return float(np.sum(norm - z[np.arange(len(y)), y]) / np.log(2) / size)
+
+
+def bpb_module(logits, targets, mask, token_bytes):
+    each = nn.CrossEntropyLoss(reduction="none")(logits.transpose(1, 2), targets)
+    size = torch.where(mask, token_bytes[targets], 0).sum().item()
+    if size < 1:
+        raise ValueError("nothing to divide by")
+    return each.masked_select(mask).sum().div(math.log(2.0)).item() / size
 
 
 def _some(mask):
@@ -112,6 +187,51 @@ def word_loop(student_logits, teacher_logits, mask, temperature):
             total = total + (b.exp() * (b - a)).sum()
             count += 1
     return total * temperature**2 / count
+
+
+def word_module(student_logits, teacher_logits, mask, temperature=1.0):
+    _some(mask)
+    log_softmax = nn.LogSoftmax(dim=-1)
+    log_q = log_softmax(student_logits[mask] / temperature)
+    with torch.no_grad():
+        p = log_softmax(teacher_logits[mask] / temperature).exp()
+    return nn.KLDivLoss(reduction="sum")(log_q, p) * temperature**2 / len(p)
+
+
+def word_cumulant(student_logits, teacher_logits, mask, temperature=1.0):
+    """KL = log E_p exp(d) - E_p d with d the difference of the logits."""
+    _some(mask)
+    v = teacher_logits[mask].detach()
+    log_p = (v / temperature).log_softmax(-1)
+    d = (student_logits[mask] - v) / temperature
+    rows = torch.logsumexp(log_p + d, -1) - torch.linalg.vecdot(log_p.exp(), d)
+    return temperature * temperature * torch.mean(rows)
+
+
+def word_flat_index(student_logits, teacher_logits, mask, temperature=1.0):
+    """Which rows of the flat table count; float64 inside."""
+    rows = mask.reshape(-1).nonzero().reshape(-1)
+    if rows.numel() == 0:
+        raise ValueError("needs a token that counts")
+    z, v = (
+        x.flatten(0, 1).index_select(0, rows).double() / temperature
+        for x in (student_logits, teacher_logits.detach())
+    )
+    p = v.softmax(1)
+    loss = (torch.special.xlogy(p, p) - p * z.log_softmax(1)).sum() / len(rows)
+    return loss.mul(temperature**2).to(student_logits.dtype)
+
+
+def word_weights(student_logits, teacher_logits, mask, temperature=1.0):
+    """Harmless logits where nothing counts, and a weight for each token."""
+    if mask.sum() == 0:
+        raise ValueError("no token counts")
+    keep = mask.unsqueeze(-1).expand_as(student_logits)
+    z = torch.where(keep, student_logits, torch.zeros_like(student_logits)) / temperature
+    v = torch.where(keep, teacher_logits.detach(), torch.zeros_like(z)) / temperature
+    weight = mask.to(z.dtype) * temperature**2 / mask.sum()
+    log_p, log_q = v.log_softmax(-1), z.log_softmax(-1)
+    return torch.einsum("bt,btv,btv->", weight, log_p.exp(), log_p - log_q)
 
 
 def accumulate_sum(model, micro_batches, optimizer):
@@ -160,6 +280,70 @@ def accumulate_one_graph(model, micro_batches, optimizer):
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+def accumulate_weighted_gradients(model, micro_batches, optimizer):
+    """The gradients of the parts, added up outside of `.grad`."""
+    count = sum(mask.sum().item() for _, _, mask in micro_batches)
+    parameters = list(model.parameters())
+    total, sums = 0.0, [torch.zeros_like(p) for p in parameters]
+    for inputs, targets, mask in micro_batches:
+        loss = F.cross_entropy(model(inputs)[mask], targets[mask], reduction="sum") / count
+        for kept, new in zip(sums, torch.autograd.grad(loss, parameters), strict=True):
+            kept += new
+        total += loss.item()
+    for parameter, gradient in zip(parameters, sums, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    return total
+
+
+def accumulate_closure(model, micro_batches, optimizer):
+    count = int(torch.cat([mask.flatten() for _, _, mask in micro_batches]).sum())
+
+    def closure():
+        optimizer.zero_grad()
+        total = 0.0
+        for inputs, targets, mask in micro_batches:
+            log_q = model(inputs).log_softmax(-1)
+            own = log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+            loss = -own[mask].sum() / count
+            loss.backward()
+            total += loss.item()
+        return total
+
+    return optimizer.step(closure)
+
+
+def accumulate_ignore_index(model, micro_batches, optimizer):
+    loss_of = nn.CrossEntropyLoss(ignore_index=-100, reduction="sum")
+    labels = [y.clone().masked_fill_(~m, -100) for _, y, m in micro_batches]
+    count = sum((y != -100).sum() for y in labels)
+    model.zero_grad()
+    losses = []
+    for (inputs, _, _), y in zip(micro_batches, labels, strict=True):
+        loss = loss_of(model(inputs).flatten(0, 1), y.flatten()) / count
+        loss.backward()
+        losses.append(loss.detach())
+    optimizer.step()
+    return torch.stack(losses).sum().item()
+
+
+def accumulate_logit_gradients(model, micro_batches, optimizer):
+    """q less the one-hot target, over the count of all, handed to the logits."""
+    count = sum(int(m.sum()) for *_, m in micro_batches)
+    optimizer.zero_grad()
+    nats = []
+    for inputs, targets, mask in micro_batches:
+        z = model(inputs)
+        with torch.no_grad():
+            log_q = z.log_softmax(-1)
+            slope = log_q.exp() - F.one_hot(targets, z.shape[-1])
+            own = -log_q.gather(-1, targets[..., None])[..., 0]
+            nats.append(own[mask].sum().item())
+        z.backward(slope * mask[..., None] / count)
+    optimizer.step()
+    return math.fsum(nats) / count
 
 
 def _cut(row, prompt, eos):
@@ -235,6 +419,83 @@ def beam_heap(next_logits, prompt, length, beams, eos):
     return torch.tensor(row), kept[row]
 
 
+def beam_nsmallest(next_logits, prompt, length, beams, eos):
+    """Rows as tuples; the ended ones wait and are not asked again."""
+    import heapq
+
+    start = tuple(prompt.tolist())
+    kept = [(0.0, start)]
+    for _ in range(length):
+        running = [(cost, row) for cost, row in kept if len(row) == len(start) or row[-1] != eos]
+        found = [pair for pair in kept if pair not in running]
+        if not running:
+            break
+        log_q = next_logits(torch.tensor([row for _, row in running])).log_softmax(dim=-1)
+        for (cost, row), values in zip(running, log_q.tolist(), strict=True):
+            found += [(cost - value, (*row, token)) for token, value in enumerate(values)]
+        kept = heapq.nsmallest(beams, found, key=lambda pair: pair[0])
+    cost, row = kept[0]
+    return torch.tensor(row), -cost
+
+
+class _Hypothesis:
+    def __init__(self, row, score=0.0, ended=False):
+        self.row, self.score, self.ended = row, score, ended
+
+    def extend(self, next_logits, beams, eos):
+        if self.ended:
+            return [self]
+        log_q = torch.log_softmax(next_logits(self.row[None])[0].double(), dim=0)
+        values, tokens = log_q.topk(min(beams, len(log_q)))
+        return [
+            _Hypothesis(torch.cat([self.row, token[None]]), self.score + value.item(), token == eos)
+            for value, token in zip(values, tokens, strict=True)
+        ]
+
+
+def beam_hypotheses(next_logits, prompt, length, beams, eos):
+    """No row needs more than its own best few."""
+    kept = [_Hypothesis(prompt)]
+    for _ in range(length):
+        new = [h for old in kept for h in old.extend(next_logits, beams, eos)]
+        kept = sorted(new, key=lambda h: h.score, reverse=True)[:beams]
+        if all(h.ended for h in kept):
+            break
+    return kept[0].row, kept[0].score
+
+
+def beam_mask_column(next_logits, prompt, length, beams, eos):
+    """Scores for a fixed number of rows; copies of the prompt start at minus infinity."""
+    rows = prompt.repeat(beams, 1)
+    scores = torch.full((beams,), -torch.inf, dtype=torch.float64)
+    scores[0] = 0.0
+    ended = torch.zeros(beams, dtype=torch.bool)
+    for _ in range(length):
+        log_q = next_logits(rows).double().log_softmax(-1)
+        stay = torch.where(torch.arange(log_q.shape[1]) == eos, 0.0, -torch.inf).double()
+        log_q = torch.where(ended[:, None], stay, log_q)
+        scores, index = (scores[:, None] + log_q).flatten().topk(beams)
+        parent, token = index.div(log_q.shape[1], rounding_mode="floor"), index % log_q.shape[1]
+        rows = torch.cat([rows[parent], token[:, None]], dim=1)
+        ended = ended[parent] | (token == eos)
+    return _cut(rows[0], prompt, eos), float(scores[0])
+
+
+def beam_recursive(next_logits, prompt, length, beams, eos, kept=None):
+    """One step, and the rest of the search from there."""
+    kept = kept or [(0.0, prompt)]
+    ended = [len(row) > len(prompt) and int(row[-1]) == eos for _, row in kept]
+    if length == 0 or all(ended):
+        return kept[0][1], kept[0][0]
+    found = [pair for pair, over in zip(kept, ended, strict=True) if over]
+    for (score, row), over in zip(kept, ended, strict=True):
+        if not over:
+            log_q = F.log_softmax(next_logits(row.unsqueeze(0)), dim=-1).squeeze(0).tolist()
+            found += [(score + q, F.pad(row, (0, 1), value=v)) for v, q in enumerate(log_q)]
+    best = sorted(found, key=lambda pair: pair[0])[: -beams - 1 : -1]
+    return beam_recursive(next_logits, prompt, length - 1, beams, eos, best)
+
+
 def _first_eos(outputs, eos):
     return (outputs == eos).long().cumsum(1) - (outputs == eos).long() == 0
 
@@ -277,21 +538,109 @@ def sequence_row_by_row(student, prompts, outputs, eos):
     return nats / count
 
 
+def sequence_first_stop(student, prompts, outputs, eos):
+    """The length of each output from where its first EOS stands."""
+    P, N = prompts.shape[1], outputs.shape[1]
+    stops = outputs == eos
+    length = torch.where(stops.any(1), stops.int().argmax(1) + 1, N)
+    mask = torch.arange(N) < length[:, None]
+    log_q = F.log_softmax(student(torch.cat([prompts, outputs[:, :-1]], dim=1)), dim=-1)
+    own = torch.take_along_dim(log_q[:, P - 1 :], outputs[..., None], dim=-1).squeeze(-1)
+    return -own.masked_select(mask).mean()
+
+
+def sequence_cumprod(student, prompts, outputs, eos):
+    """A product of 'no EOS yet', one place late."""
+    alive = (outputs != eos).long().cumprod(dim=1)
+    mask = F.pad(alive[:, :-1], (1, 0), value=1).to(torch.bool)
+    rows = torch.hstack([prompts, outputs])
+    z = student(rows[:, :-1])[:, -outputs.shape[1] :]
+    nats = F.cross_entropy(z.transpose(1, 2), outputs, reduction="none")
+    return torch.where(mask, nats, 0.0).sum() / mask.sum()
+
+
+def sequence_list_of_targets(student, prompts, outputs, eos):
+    """Pairs (row, place) of what counts, picked from one pass."""
+    logits = student(torch.cat((prompts, outputs), 1))
+    nats = []
+    for b, row in enumerate(outputs.tolist()):
+        for n, token in enumerate(row):
+            z = logits[b, prompts.shape[1] - 1 + n]
+            nats.append(z.logsumexp(0) - z[token])
+            if token == eos:
+                break
+    return torch.stack(nats).mean()
+
+
+def sequence_library(student, prompts, outputs, eos):
+    from kdlib.losses import sequence_nll
+
+    rows = torch.cat([prompts, outputs], dim=1)
+    seen = (outputs == eos).cumsum(dim=1).roll(1, dims=1)
+    seen[:, 0] = 0
+    mask = F.pad(seen == 0, (prompts.shape[1] - 1, 0), value=False)
+    return sequence_nll(student(rows[:, :-1]), rows[:, 1:], mask)
+
+
 ANSWERS = {
-    "11.shift_and_mask": [shift_lengths, shift_loop, shift_full_mask, shift_cumulative],
-    "11.bits_per_byte": [bpb_rows, bpb_gather, bpb_exp2, bpb_ignore],
-    "11.word_level_kd": [word_select, word_fill, word_cross_entropy, word_loop],
+    "11.shift_and_mask": [
+        shift_lengths,
+        shift_loop,
+        shift_full_mask,
+        shift_cumulative,
+        shift_ranges,
+        shift_stacked,
+        shift_products,
+        shift_bucketize,
+    ],
+    "11.bits_per_byte": [
+        bpb_rows,
+        bpb_gather,
+        bpb_exp2,
+        bpb_ignore,
+        bpb_base_two,
+        bpb_loop_over_rows,
+        bpb_numpy,
+        bpb_module,
+    ],
+    "11.word_level_kd": [
+        word_select,
+        word_fill,
+        word_cross_entropy,
+        word_loop,
+        word_module,
+        word_cumulant,
+        word_flat_index,
+        word_weights,
+    ],
     "11.accumulation_step": [
         accumulate_sum,
         accumulate_weighted,
         accumulate_scale_after,
         accumulate_one_graph,
+        accumulate_weighted_gradients,
+        accumulate_closure,
+        accumulate_ignore_index,
+        accumulate_logit_gradients,
     ],
-    "11.beam_search": [beam_lists, beam_rows, beam_first_step, beam_heap],
+    "11.beam_search": [
+        beam_lists,
+        beam_rows,
+        beam_first_step,
+        beam_heap,
+        beam_nsmallest,
+        beam_hypotheses,
+        beam_mask_column,
+        beam_recursive,
+    ],
     "11.sequence_level_kd": [
         sequence_slice,
         sequence_ignore,
         sequence_gather,
         sequence_row_by_row,
+        sequence_first_stop,
+        sequence_cumprod,
+        sequence_list_of_targets,
+        sequence_library,
     ],
 }

@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from kdlib.decoding import generate
 from kdlib.losses import kl_divergence
@@ -82,6 +83,73 @@ def jsd_loop(student_logits, teacher_logits, mask, beta=0.5):
     return total / count
 
 
+def jsd_softplus(student_logits, teacher_logits, mask, beta=0.5):
+    """log(m / p) = log beta + log(1 + exp(log q - log p + log((1 - beta) / beta)))."""
+    _between(beta, "beta")
+    log_q = student_logits[mask].log_softmax(-1)
+    log_p = teacher_logits[mask].log_softmax(-1).detach()
+    gap = log_q - log_p
+    if beta == 0:
+        return -(log_p.exp() * gap).sum(-1).mean()
+    if beta == 1:
+        return (log_q.exp() * gap).sum(-1).mean()
+    odds = math.log(1 - beta) - math.log(beta)
+    over_p = F.softplus(gap + odds) + math.log(beta)  # log(m / p)
+    over_q = F.softplus(-gap - odds) + math.log(1 - beta)  # log(m / q)
+    rows = beta * log_p.exp() * over_p + (1 - beta) * log_q.exp() * over_q
+    return -rows.sum(-1).mean()
+
+
+def jsd_probabilities_in_double(student_logits, teacher_logits, mask, beta=0.5):
+    if not 0 <= beta <= 1:
+        raise ValueError(f"{beta=} lies outside 0..1")
+    q = student_logits[mask].double().log_softmax(-1)
+    p = teacher_logits[mask].detach().double().log_softmax(-1)
+    kl = nn.KLDivLoss(reduction="batchmean", log_target=True)
+    if beta == 0 or beta == 1:
+        loss = kl(q, p) if beta == 0 else kl(p, q)
+    else:
+        m = torch.lerp(q.exp(), p.exp(), beta).clamp_min(1e-300).log()
+        loss = beta * kl(m, p) + (1 - beta) * kl(m, q)
+    return loss.to(student_logits.dtype)
+
+
+def jsd_token_weights(student_logits, teacher_logits, mask, beta=0.5):
+    """Harmless logits where nothing counts, and a weight for each token."""
+    _between(beta, "beta")
+    keep = mask[..., None]
+    log_q = torch.where(keep, student_logits, 0.0).log_softmax(-1)
+    log_p = torch.where(keep, teacher_logits.detach(), 0.0).log_softmax(-1)
+    weight = mask.to(log_q.dtype) / mask.sum()
+    if beta in (0, 1):
+        a, b = (log_p, log_q) if beta == 0 else (log_q, log_p)
+        return torch.einsum("bt,btv->", weight, a.exp() * (a - b))
+    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
+    terms = beta * log_p.exp() * (log_p - log_m) + (1 - beta) * log_q.exp() * (log_q - log_m)
+    return torch.einsum("bt,btv->", weight, terms)
+
+
+def jsd_rows_of_the_batch(student_logits, teacher_logits, mask, beta=0.5):
+    """Row after row, with entropies; one division at the end."""
+    _between(beta, "beta")
+
+    def entropy(log_a):
+        return -(log_a.exp() * log_a).sum(-1)
+
+    total = 0.0
+    for z, v, valid in zip(student_logits, teacher_logits.detach(), mask, strict=True):
+        q, p = F.log_softmax(z[valid], -1), F.log_softmax(v[valid], -1)
+        if beta == 0:
+            kl = -(p.exp() * q).sum(-1) - entropy(p)
+        elif beta == 1:
+            kl = -(q.exp() * p).sum(-1) - entropy(q)
+        else:
+            both = torch.stack([p + math.log(beta), q + math.log(1 - beta)])
+            kl = entropy(both.logsumexp(0)) - beta * entropy(p) - (1 - beta) * entropy(q)
+        total = total + kl.sum()
+    return total / int(mask.sum())
+
+
 def skew_logaddexp(student_logits, teacher_logits, mask, alpha=0.1):
     _between(alpha, "alpha", open_end=True)
     log_q = student_logits[mask].log_softmax(-1)
@@ -126,6 +194,57 @@ def skew_loop(student_logits, teacher_logits, mask, alpha=0.1):
     return torch.stack(found).mean()
 
 
+def skew_in_double(student_logits, teacher_logits, mask, alpha=0.1):
+    if not 0 <= alpha < 1:
+        raise ValueError(f"alpha = {alpha}: at 1 the student has no part in the mixture")
+    q = student_logits[mask].double().softmax(-1)
+    p = teacher_logits[mask].detach().double().softmax(-1)
+    if alpha == 0:
+        log_m = student_logits[mask].double().log_softmax(-1)
+    else:
+        log_m = torch.lerp(q, p, alpha).clamp_min(1e-300).log()
+    loss = F.kl_div(log_m, p, reduction="sum") / len(p)
+    return loss.to(student_logits.dtype)
+
+
+def skew_cross_entropy(student_logits, teacher_logits, mask, alpha=0.1):
+    """The cross-entropy with the mixture, which is a softmax too, less the entropy."""
+    _between(alpha, "alpha", open_end=True)
+    v = teacher_logits[mask].detach()
+    log_q, log_p = student_logits[mask].log_softmax(-1), v.log_softmax(-1)
+    log_m = log_q
+    if alpha > 0:
+        log_m = torch.logaddexp(log_q + math.log1p(-alpha), log_p + math.log(alpha))
+    p = log_p.exp()
+    return F.cross_entropy(log_m, p) - F.cross_entropy(v, p)
+
+
+def skew_token_weights(student_logits, teacher_logits, mask, alpha=0.1):
+    """Harmless logits where nothing counts, and a weight for each token."""
+    if alpha < 0 or alpha >= 1:
+        raise ValueError(f"got alpha {alpha}")
+    keep = mask.unsqueeze(-1)
+    z = student_logits.where(keep, torch.zeros((), dtype=student_logits.dtype))
+    v = teacher_logits.detach().where(keep, torch.zeros((), dtype=student_logits.dtype))
+    weights = torch.tensor([alpha, 1 - alpha], dtype=z.dtype).log()
+    log_p, log_q = v.log_softmax(-1), z.log_softmax(-1)
+    log_m = torch.logaddexp(log_p + weights[0], log_q + weights[1])
+    each = torch.linalg.vecdot(log_p.exp(), log_p - log_m)
+    return torch.dot(each.flatten(), mask.flatten().to(each.dtype)) / mask.sum()
+
+
+def skew_as_two_cases(student_logits, teacher_logits, mask, alpha=0.1):
+    """At 0 unit 01's divergence; else the log of the ratio, shifted by the larger of the two."""
+    _between(alpha, "alpha", open_end=True)
+    z, v = student_logits[mask], teacher_logits[mask].detach()
+    if alpha == 0:
+        return kl_divergence(teacher_logits=v, student_logits=z).mean()
+    log_q, log_p = z - z.logsumexp(-1, keepdim=True), v - v.logsumexp(-1, keepdim=True)
+    top = torch.maximum(log_p, log_q).detach()
+    log_m = top + (alpha * (log_p - top).exp() + (1 - alpha) * (log_q - top).exp()).log()
+    return torch.einsum("nv,nv->n", log_p.exp(), log_p - log_m).mean()
+
+
 def taid_plain(student_logits, teacher_logits, mask, t):
     _between(t, "t")
     z, v = student_logits[mask], teacher_logits[mask].detach()
@@ -156,6 +275,49 @@ def taid_kdlib(student_logits, teacher_logits, mask, t):
         raise ValueError(f"t is {t}")
     z, v = student_logits[mask], teacher_logits[mask].detach()
     return kl_divergence(z.detach() * (1 - t) + v * t, z).sum() / mask.sum()
+
+
+def taid_cumulant(student_logits, teacher_logits, mask, t):
+    """KL = log E exp(d) - E d under the target, with d = t (z - v)."""
+    if not 0 <= t <= 1:
+        raise ValueError(f"t={t} is not between 0 and 1")
+    z, v = student_logits[mask], teacher_logits[mask].detach()
+    target = (1 - t) * z.detach() + t * v
+    log_target, d = target.log_softmax(-1), z - target
+    return ((log_target + d).logsumexp(-1) - (log_target.exp() * d).sum(-1)).mean()
+
+
+def taid_loop(student_logits, teacher_logits, mask, t):
+    _between(t, "t")
+    total = 0.0
+    places = mask.nonzero().tolist()
+    for b, s in places:
+        z = student_logits[b, s]
+        mixed = z.clone().detach() * (1 - t) + teacher_logits[b, s].detach() * t
+        p, log_q = mixed.softmax(0), z.log_softmax(0)
+        total = total + (torch.special.xlogy(p, p) - p * log_q).sum()
+    return total / len(places)
+
+
+def taid_in_double(student_logits, teacher_logits, mask, t):
+    _between(t, "t")
+    z = student_logits[mask].double()
+    with torch.no_grad():
+        pair = torch.stack([z, teacher_logits[mask].double()])
+        target = torch.einsum("k,knv->nv", pair.new_tensor([1 - t, t]), pair).softmax(-1)
+    loss = nn.KLDivLoss(reduction="batchmean")(nn.LogSoftmax(dim=-1)(z), target)
+    return loss.to(student_logits.dtype)
+
+
+def taid_token_weights(student_logits, teacher_logits, mask, t):
+    if t < 0 or t > 1:
+        raise ValueError("t must lie between 0 and 1")
+    keep = mask[..., None].expand_as(student_logits)
+    z = torch.zeros_like(student_logits).masked_scatter(keep, student_logits[keep])
+    v = torch.zeros_like(student_logits).masked_scatter(keep, teacher_logits.detach()[keep])
+    target = torch.add(z.detach(), v - z.detach(), alpha=t).log_softmax(-1)
+    kl = (target.exp() * (target - z.log_softmax(-1))).sum(-1)
+    return (kl * (mask / mask.sum())).sum()
 
 
 def _mask(rows, P, eos):
@@ -239,6 +401,97 @@ def batch_lengths(student, rows, prompt_length, fraction, eos, generator):
     return rows, mask
 
 
+def batch_every_module_put_back(student, rows, prompt_length, fraction, eos, generator):
+    """Each part of the student keeps its own mode, also when something goes wrong."""
+    if torch.rand(1, generator=generator).item() < fraction:
+        modes = {module: module.training for module in student.modules()}
+        student.eval()
+        try:
+            with torch.no_grad():
+                new = generate(
+                    student,
+                    rows[:, :prompt_length],
+                    rows.shape[1] - prompt_length,
+                    1.0,
+                    eos,
+                    generator,
+                )
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        filled = torch.full_like(rows, eos)
+        filled[:, : new.shape[1]] = new
+        rows = filled
+    before = (rows[:, prompt_length:-1] == eos).cumsum(dim=1)
+    counts = torch.ones(len(rows), rows.shape[1] - prompt_length, dtype=torch.bool)
+    counts[:, 1:] = before == 0
+    return rows, torch.cat([torch.zeros_like(rows[:, 1:prompt_length]).bool(), counts], dim=1)
+
+
+def batch_inverse_distribution(student, rows, prompt_length, fraction, eos, generator):
+    """Sample where the cumulative distribution passes a uniform number."""
+    coin = torch.rand((), generator=generator, dtype=torch.float64)
+    if bool(coin < fraction):
+        mode = student.training
+        student.train(False)
+        new = rows[:, :prompt_length].clone()
+        alive = torch.ones(len(rows), dtype=torch.bool)
+        with torch.no_grad():
+            while new.shape[1] < rows.shape[1]:
+                cdf = student(new)[:, -1].double().softmax(-1).cumsum(-1)
+                u = torch.rand(len(rows), 1, generator=generator, dtype=torch.float64)
+                token = torch.searchsorted(cdf, u * cdf[:, -1:], right=True)
+                token = token.clamp_max(cdf.shape[1] - 1)
+                token[~alive] = eos
+                alive &= token[:, 0] != eos
+                new = torch.cat([new, token], dim=1)
+        student.train(mode)
+        rows = new
+    return rows, _mask(rows, prompt_length, eos)
+
+
+def batch_in_parts(student, rows, prompt_length, fraction, eos, generator):
+    own = torch.rand(1, generator=generator) < fraction
+    if own:
+        mode, length = student.training, rows.shape[1] - prompt_length
+        written = []
+        student.eval()
+        with torch.inference_mode():
+            for prompts in rows[:, :prompt_length].split(100):
+                new = generate(student, prompts, length, 1.0, eos, generator).tolist()
+                written += [row + [eos] * (rows.shape[1] - len(row)) for row in new]
+        student.train(mode)
+        rows = torch.tensor(written)
+    tails = rows[:, prompt_length:].tolist()
+    length = [tail.index(eos) + 1 if eos in tail else len(tail) for tail in tails]
+    position = torch.arange(1, rows.shape[1]) - prompt_length
+    return rows, (position >= 0) & (position < torch.tensor(length)[:, None])
+
+
+def batch_data_first(student, rows, prompt_length, fraction, eos, generator):
+    """Returns early where the coin says 'data'."""
+    T = rows.shape[1]
+
+    def marked(rows):
+        ended = torch.zeros(len(rows), dtype=torch.bool)
+        columns = []
+        for t in range(1, T):
+            columns.append(~ended if t >= prompt_length else torch.zeros_like(ended))
+            ended = ended | ((rows[:, t] == eos) & columns[-1])
+        return rows, torch.stack(columns, dim=1)
+
+    if not torch.rand((), generator=generator) < fraction:
+        return marked(rows)
+    was_training = student.training
+    with torch.set_grad_enabled(False):
+        new = generate(
+            student.eval(), rows[:, :prompt_length], T - prompt_length, 1.0, eos, generator
+        )
+    if was_training:
+        student.train()
+    return marked(torch.cat([new, new.new_full((len(new), T - new.shape[1]), eos)], dim=1))
+
+
 def surrogate_to_go(student_log_probs, teacher_log_probs, mask):
     log_q = student_log_probs.masked_fill(~mask, 0.0)
     log_p = teacher_log_probs.detach().masked_fill(~mask, 0.0)
@@ -274,6 +527,41 @@ def surrogate_importance(student_log_probs, teacher_log_probs, mask):
     return total / len(mask)
 
 
+def surrogate_matrix(student_log_probs, teacher_log_probs, mask):
+    """The sum to the end as a product with a triangle of ones."""
+    log_q = torch.where(mask, student_log_probs, 0.0)
+    with torch.no_grad():
+        cost = log_q - torch.where(mask, teacher_log_probs, 0.0)
+        later = torch.ones(mask.shape[1], mask.shape[1], dtype=cost.dtype).tril()
+    return torch.einsum("bs,st,bt->", cost, later, log_q) / len(mask)
+
+
+def surrogate_other_order(student_log_probs, teacher_log_probs, mask):
+    """Exchange the two sums: each cost times the log-probability of all up to there."""
+    log_q = student_log_probs.masked_fill(~mask, 0.0)
+    cost = log_q.detach() - teacher_log_probs.detach().masked_fill(~mask, 0.0)
+    return (cost * log_q.cumsum(dim=1)).sum(dim=1).mean()
+
+
+def surrogate_backwards(student_log_probs, teacher_log_probs, mask):
+    """From the last token to the first."""
+    total = 0.0
+    for log_q, log_p, valid in zip(student_log_probs, teacher_log_probs, mask, strict=True):
+        ahead = 0.0
+        for t in reversed(valid.nonzero().flatten().tolist()):
+            ahead = ahead + (log_q[t] - log_p[t]).item()
+            total = total + ahead * log_q[t]
+    return total / mask.shape[0]
+
+
+def surrogate_in_double(student_log_probs, teacher_log_probs, mask):
+    log_q = torch.zeros_like(student_log_probs).masked_scatter(mask, student_log_probs[mask])
+    cost = torch.zeros_like(log_q, dtype=torch.float64)
+    cost[mask] = (student_log_probs[mask] - teacher_log_probs[mask]).detach().double()
+    to_go = torch.stack([cost[:, t:].sum(1) for t in range(cost.shape[1])], dim=1)
+    return torch.linalg.vecdot(to_go.to(log_q.dtype), log_q).mean()
+
+
 def token_plain(student_log_probs, teacher_log_probs, mask):
     log_q, log_p = student_log_probs[mask], teacher_log_probs[mask].detach()
     advantage = -(log_q - log_p).detach()
@@ -300,16 +588,98 @@ def token_importance(student_log_probs, teacher_log_probs, mask):
     return -(advantage * ratio).sum() / mask.float().sum().to(log_q.dtype)
 
 
+def token_mse(student_log_probs, teacher_log_probs, mask):
+    target = teacher_log_probs.detach()[mask]
+    return F.mse_loss(student_log_probs[mask], target) / 2
+
+
+def token_loop(student_log_probs, teacher_log_probs, mask):
+    found = []
+    for b, t in mask.nonzero().tolist():
+        log_q = student_log_probs[b, t]
+        advantage = teacher_log_probs[b, t].item() - log_q.item()
+        found.append(-advantage * log_q)
+    return torch.stack(found).mean()
+
+
+def token_weights(student_log_probs, teacher_log_probs, mask):
+    """Harmless numbers where nothing counts, and a weight for each token."""
+    zero = torch.zeros_like(student_log_probs)
+    log_q = torch.where(mask, student_log_probs, zero)
+    log_p = torch.where(mask, teacher_log_probs, zero).detach()
+    cost = (log_q.detach() - log_p) / mask.sum()
+    return torch.dot(cost.flatten(), log_q.flatten())
+
+
+def token_gradient_hook(student_log_probs, teacher_log_probs, mask):
+    """The mean of log q, whose gradient is multiplied on its way back."""
+    log_q = student_log_probs.masked_select(mask)
+    cost = log_q.detach() - teacher_log_probs.masked_select(mask).detach()
+    through = log_q * 1.0
+    if through.requires_grad:
+        through.register_hook(lambda gradient: gradient * cost)
+    return through.mean()
+
+
 ANSWERS = {
-    "12.jsd": [jsd_logaddexp, jsd_kl_div, jsd_entropies, jsd_loop],
-    "12.skew_kl": [skew_logaddexp, skew_kl_div, skew_ratio, skew_loop],
-    "12.taid_loss": [taid_plain, taid_kl_div, taid_cross_entropy_minus_entropy, taid_kdlib],
-    "12.on_policy_batch": [batch_generate, batch_loop, batch_gumbel, batch_lengths],
+    "12.jsd": [
+        jsd_logaddexp,
+        jsd_kl_div,
+        jsd_entropies,
+        jsd_loop,
+        jsd_softplus,
+        jsd_probabilities_in_double,
+        jsd_token_weights,
+        jsd_rows_of_the_batch,
+    ],
+    "12.skew_kl": [
+        skew_logaddexp,
+        skew_kl_div,
+        skew_ratio,
+        skew_loop,
+        skew_in_double,
+        skew_cross_entropy,
+        skew_token_weights,
+        skew_as_two_cases,
+    ],
+    "12.taid_loss": [
+        taid_plain,
+        taid_kl_div,
+        taid_cross_entropy_minus_entropy,
+        taid_kdlib,
+        taid_cumulant,
+        taid_loop,
+        taid_in_double,
+        taid_token_weights,
+    ],
+    "12.on_policy_batch": [
+        batch_generate,
+        batch_loop,
+        batch_gumbel,
+        batch_lengths,
+        batch_every_module_put_back,
+        batch_inverse_distribution,
+        batch_in_parts,
+        batch_data_first,
+    ],
     "12.reverse_kl_surrogate": [
         surrogate_to_go,
         surrogate_whole_return,
         surrogate_minillm,
         surrogate_importance,
+        surrogate_matrix,
+        surrogate_other_order,
+        surrogate_backwards,
+        surrogate_in_double,
     ],
-    "12.per_token_loss": [token_plain, token_squares, token_masked, token_importance],
+    "12.per_token_loss": [
+        token_plain,
+        token_squares,
+        token_masked,
+        token_importance,
+        token_mse,
+        token_loop,
+        token_weights,
+        token_gradient_hook,
+    ],
 }

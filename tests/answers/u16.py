@@ -1,7 +1,8 @@
 """Right answers of unit 16, as different as can be."""
 
 import copy
-from itertools import accumulate, pairwise
+import pickle
+from itertools import accumulate, pairwise, takewhile
 
 import numpy as np
 import torch
@@ -67,6 +68,39 @@ def influence_distance(hidden, mask):
     _states(hidden, mask)
     unit = [state[mask] / state[mask].norm(dim=-1, keepdim=True) for state in hidden]
     return torch.stack([(a - b).square().sum(-1).mean() / 2 for a, b in pairwise(unit)])
+
+
+def influence_in_double(hidden, mask):
+    """Dot products and lengths added up over flat rows, in float64."""
+    if len(hidden) < 2 or not bool(mask.any()):
+        raise ValueError(f"{len(hidden)} states, {int(mask.sum())} tokens")
+    rows = mask.flatten().nonzero()[:, 0]
+    found = []
+    before = hidden[0].flatten(0, 1).index_select(0, rows).double()
+    for state in hidden[1:]:
+        after = state.flatten(0, 1).index_select(0, rows).double()
+        cosine = torch.linalg.vecdot(before, after) / (before.norm(dim=1) * after.norm(dim=1))
+        found.append(cosine.mean().neg().add(1))
+        before = after
+    return torch.stack(found).to(hidden[0].dtype)
+
+
+def influence_module(hidden, mask):
+    _states(hidden, mask)
+    cosine = nn.CosineSimilarity(dim=-1)
+    rows = [torch.cat([row[keep] for row, keep in zip(h, mask, strict=True)]) for h in hidden]
+    kept = [cosine(rows[i], rows[i + 1]) for i in range(len(rows) - 1)]
+    return torch.tensor(1.0, dtype=rows[0].dtype) - torch.stack(kept).sum(1) / len(rows[0])
+
+
+def influence_gram(hidden, mask):
+    """The states of one token make a (L + 1, L + 1) table of cosines; read beside its diagonal."""
+    _states(hidden, mask)
+    states = torch.stack([state[mask] for state in hidden], dim=1)  # (N, L + 1, D)
+    gram = states @ states.mT
+    length = gram.diagonal(dim1=1, dim2=2).sqrt()
+    table = gram / (length.unsqueeze(1) * length.unsqueeze(2))
+    return 1 - table.diagonal(offset=1, dim1=1, dim2=2).mean(dim=0)
 
 
 def _numbers(model, keep):
@@ -148,6 +182,31 @@ def keep_copied_layers(model, keep):
         model.model.layers = layers
     student.model.layers.extend(copy.deepcopy(layers[n]) for n in range(len(layers)) if n in wanted)
     return _renumber(student)
+
+
+def keep_pickled(model, keep):
+    """A copy by writing down and reading again."""
+    wanted = _numbers(model, keep)
+    student = pickle.loads(pickle.dumps(model))
+    layers = list(student.model.layers.children())
+    student.model.layers = nn.ModuleList(layers[n] for n in range(len(layers)) if n in wanted)
+    return _renumber(student)
+
+
+def keep_shifting(model, keep):
+    """Move each layer to its new place and cut the list behind the last."""
+    depth = len(model.model.layers)
+    order = sorted(set(keep))
+    if len(order) != len(keep) or not order or not 0 <= order[0] <= order[-1] < depth:
+        raise ValueError(f"cannot keep {keep} of {depth} layers")
+    student = copy.deepcopy(model)
+    layers = student.model.layers
+    for place, number in enumerate(order):
+        layers[place] = layers[number]
+        layers[place].self_attn.layer_idx = place
+    del layers[len(order) :]
+    student.config.num_hidden_layers = len(order)
+    return student
 
 
 def _cache_fits(logits, tokens, log_probs, mask):
@@ -250,6 +309,40 @@ def cached_cross_entropy(logits, tokens, log_probs, mask):
     return (cross - entropy) / max(len(z), 1)
 
 
+def cached_in_double(logits, tokens, log_probs, mask):
+    _cache_fits(logits, tokens, log_probs, mask)
+    z, log_p = logits[mask].double(), log_probs[mask].double()
+    kept = tokens[mask]
+    if len(kept) == 0:
+        return logits[mask].sum()
+    log_q = z.log_softmax(1)
+    p, own = log_p.exp(), log_q.gather(1, kept)
+    each = torch.linalg.vecdot(p, log_p - own)
+    if kept.shape[1] < z.shape[1]:
+        rest = (1.0 - p.sum(1)).clamp(min=0.0)
+        hidden = torch.zeros_like(log_q).scatter(1, kept, -torch.inf)
+        log_rest = (log_q + hidden).logsumexp(1)
+        each = each - torch.special.entr(rest) - rest * log_rest
+    return each.mean().to(logits.dtype)
+
+
+def cached_dense_events(logits, tokens, log_probs, mask):
+    """Give each token the number of its event, and add up probabilities by number."""
+    _cache_fits(logits, tokens, log_probs, mask)
+    total = 0.0 * logits[mask].sum()
+    V, K = logits.shape[-1], tokens.shape[-1]
+    for z, kept, log_p in zip(logits[mask], tokens[mask], log_probs[mask], strict=True):
+        p = log_p.exp()
+        numerators = [z[token] for token in kept]
+        if K < V:
+            outside = torch.ones(V, dtype=torch.bool).index_fill(0, kept, False)
+            numerators.append(z[outside].logsumexp(0))
+            p = torch.cat([p, (1 - p.sum()).clamp_min(0)[None]])
+        log_q = torch.stack(numerators) - z.logsumexp(0)
+        total = total + (torch.special.xlogy(p, p) - p * log_q).sum()
+    return total / max(int(mask.sum()), 1)
+
+
 def _draft_fits(drafted, q, p, uniforms):
     n, v = q.shape
     if tuple(p.shape) != (n + 1, v) or len(drafted) != n or len(uniforms) != n + 1:
@@ -336,6 +429,35 @@ def accept_recursive(drafted, q, p, uniforms):
     return torch.nonzero(cumulative > uniforms[-1] * cumulative[-1])[0]
 
 
+def accept_searchsorted(drafted, q, p, uniforms):
+    """Cut the draft at its first refusal, then look the last number up in a running sum."""
+    _draft_fits(drafted, q, p, uniforms)
+    row = torch.arange(len(drafted))
+    stays = uniforms[:-1] * q[row, drafted] < p[row, drafted]
+    refused = (~stays).nonzero().flatten().tolist()
+    n = refused[0] if refused else len(drafted)
+    weights = p[n].clone()
+    if refused:
+        weights = torch.where(weights > q[n], weights - q[n], 0.0)
+    running = weights.cumsum(0)
+    added = torch.searchsorted(running, uniforms[-1:] * running[-1], right=True)
+    return torch.cat([drafted[:n], added.clamp_max(len(running) - 1)])
+
+
+def accept_iterators(drafted, q, p, uniforms):
+    """The standard library takes while, accumulates, and finds the first."""
+    _draft_fits(drafted, q, p, uniforms)
+    draft, chances = drafted.tolist(), uniforms.tolist()
+    judged = zip(draft, chances, q.tolist(), p.tolist(), strict=False)
+    stay = list(takewhile(lambda j: j[1] * j[2][j[0]] < j[3][j[0]], judged))
+    n = len(stay)
+    rest = (p[n] - q[n]).clamp(min=0) if n < len(draft) else p[n]
+    sums = rest.cumsum(0).tolist()
+    limit = chances[-1] * sums[-1]
+    added = next((token for token, s in enumerate(sums) if s > limit), len(sums) - 1)
+    return torch.tensor([*(token for token, *_ in stay), added], dtype=torch.int64)
+
+
 def _models_fit(p_logits, q_logits, mask, temperature):
     if p_logits.shape != q_logits.shape or p_logits.shape[:2] != mask.shape:
         raise ValueError("shapes do not fit")
@@ -392,6 +514,27 @@ def acceptance_positive_part(p_logits, q_logits, mask, temperature=1.0):
     return (1 - F.relu(q - p).sum(-1)).mean()
 
 
+def acceptance_in_double(p_logits, q_logits, mask, temperature=1.0):
+    """One less half the summed distance, with the two models stacked, in float64."""
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}")
+    if not mask.any():
+        raise ValueError("no token counts")
+    both = torch.stack([p_logits[mask], q_logits[mask]]).double() / temperature
+    gap = both.softmax(-1).diff(dim=0).abs().sum(dim=(0, 2))
+    return (1 - gap / 2).mean().to(p_logits.dtype)
+
+
+def acceptance_rows(p_logits, q_logits, mask, temperature=1.0):
+    """Row after row; harmless logits where nothing counts."""
+    _models_fit(p_logits, q_logits, mask, temperature)
+    total = 0.0
+    for z, v, keep in zip(p_logits, q_logits, mask, strict=True):
+        p, q = (torch.where(keep[:, None], x, 0.0).div(temperature).softmax(1) for x in (z, v))
+        total = total + (torch.where(p < q, p, q).sum(1) * keep).sum()
+    return total / mask.sum()
+
+
 ANSWERS = {
     "16.block_influence": [
         influence_pairs,
@@ -400,6 +543,9 @@ ANSWERS = {
         influence_loop,
         influence_where,
         influence_distance,
+        influence_in_double,
+        influence_module,
+        influence_gram,
     ],
     "16.keep_layers": [
         keep_sorted,
@@ -408,6 +554,8 @@ ANSWERS = {
         keep_without_copying_the_rest,
         keep_rebuilt,
         keep_copied_layers,
+        keep_pickled,
+        keep_shifting,
     ],
     "16.cached_kd": [
         cached_selected,
@@ -416,6 +564,8 @@ ANSWERS = {
         cached_where,
         cached_sorted,
         cached_cross_entropy,
+        cached_in_double,
+        cached_dense_events,
     ],
     "16.accept_draft": [
         accept_python,
@@ -424,6 +574,8 @@ ANSWERS = {
         accept_logs,
         accept_numpy,
         accept_recursive,
+        accept_searchsorted,
+        accept_iterators,
     ],
     "16.acceptance": [
         acceptance_distance,
@@ -432,5 +584,7 @@ ANSWERS = {
         acceptance_loop,
         acceptance_numpy,
         acceptance_positive_part,
+        acceptance_in_double,
+        acceptance_rows,
     ],
 }

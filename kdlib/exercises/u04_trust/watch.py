@@ -33,6 +33,10 @@ class Watch:
         self.calls: list[Call] = []
         module.register_forward_hook(self._remember)
 
+    def __deepcopy__(self, memo: dict) -> Watch:
+        """Give itself: a copy of the module is watched, too."""
+        return self
+
     def _remember(self, module: nn.Module, inputs: tuple, outputs: Tensor) -> None:
         call = Call(inputs[0].detach().clone(), outputs.detach().clone(), module.training)
         self.calls.append(call)

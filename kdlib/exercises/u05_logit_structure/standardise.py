@@ -7,9 +7,11 @@ import torch
 from kdlib.checks.criteria import law, matches, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
+from kdlib.checks.words import explain
 from kdlib.losses import structure as logits
 
 EPS = 1e-7
+CONSTANT = 2  # the row of equal logits
 
 
 def _rows(rows: int, classes: int, factor: float = 1.0, shift: float = 0.0, weigh: bool = False):
@@ -24,7 +26,7 @@ def _rows(rows: int, classes: int, factor: float = 1.0, shift: float = 0.0, weig
 
 def _one_constant_row(g: torch.Generator) -> Arguments:
     z = draw(g, 5, 8)
-    z[2] = 1.5
+    z[CONSTANT] = 1.5
     return {"logits": z}
 
 
@@ -65,6 +67,21 @@ def _unit(evidence: Evidence) -> str | None:
     return None
 
 
+def _finite(evidence: Evidence) -> str | None:
+    """Look at the gradient with a constant row in the batch: that row's own need only be finite."""
+    probe = evidence.probes["constant, gradient"]
+    seen = evidence.value(probe.name, "gradient of logits")
+    right = evidence.expected[probe.name].fields()["gradient of logits"]
+    if not seen.isfinite().all():
+        bad = (~seen.isfinite()).any(-1).nonzero().flatten().tolist()
+        return (
+            f"On {probe.about}, your gradient of logits is not finite in "
+            f"{'rows' if len(bad) > 1 else 'row'} {', '.join(map(str, bad))}."
+        )
+    others = [row for row in range(len(seen)) if row != CONSTANT]
+    return explain(seen[others], right[others], "gradient of the other rows", probe)
+
+
 def _safe(z, dim=-1, **how):
     return (z - z.mean(dim, keepdim=True)) / (z.std(dim, keepdim=True, **how) + EPS)
 
@@ -97,12 +114,7 @@ STANDARDISE = Exercise(
         law("scale and offset are gone", 0.5, ("plain", "scaled", "shifted"), _affine),
         matches("the gradient", 0.5, "gradient", keys=("gradient of logits",)),
         matches("a constant row gives zeros", 0.5, "constant"),
-        matches(
-            "a constant row has a gradient",
-            0.25,
-            "constant, gradient",
-            keys=("gradient of logits",),
-        ),
+        law("a constant row has a gradient", 0.25, ("constant, gradient",), _finite),
         tidy(0.25),
     ),
     mistakes=(

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import Diary, draw
 
 
 def maps(g: torch.Generator, *shape: int) -> Tensor:
@@ -33,14 +33,15 @@ class ConvSpy(nn.Module):
             self.head = nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, 3)).double()
             nn.init.uniform_(self.body[1].weight, 0.5, 1.5)
             nn.init.uniform_(self.body[1].bias, -0.5, 0.5)
-        self.modes: list[str] = []
-        self.graphs: list[bool] = []
+        self.modes: list[str] = Diary()
+        self.graphs: list[bool] = Diary()
 
     def forward(self, images: Tensor) -> Tensor:
         """Give the logits of (B, 1, 4, 4) images, and write down the call."""
         self.modes.append("train" if self.training else "eval")
-        self.graphs.append(torch.is_grad_enabled())
-        return self.head(self.body(images))
+        logits = self.head(self.body(images))
+        self.graphs.append(logits.requires_grad)
+        return logits
 
     @property
     def seen_modes(self) -> str:

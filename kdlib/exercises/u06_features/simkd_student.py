@@ -18,12 +18,15 @@ def _parts(g: torch.Generator) -> Arguments:
         encoder = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU()).double()
         projector = nn.Linear(6, 7).double()
         head = nn.Sequential(nn.Dropout(0.5), nn.Linear(7, 4)).double()
+    dropped: list[bool] = []
+    head[0].register_forward_hook(lambda module, *_: dropped.append(module.training))
     return {
         "encoder": encoder,
         "projector": projector,
         "teacher_head": head,
         "images": draw(g, 2, 12, 5, scale=1.0),
         "hints": draw(g, 2, 12, 7, scale=1.0),
+        "dropped": dropped,
     }
 
 
@@ -36,10 +39,11 @@ def _two_steps(answer, a: Arguments) -> dict:
     before = weights(head).clone()
     model.train()
     out["encoder in train mode"] = encoder.training
-    out["dropout of the head on"] = any(
-        m.training for part in (model, head) for m in part.modules() if isinstance(m, nn.Dropout)
-    )
     logits = model(a["images"][0])
+    # the head that answers may be a copy, or stand where `modules()` does not look
+    out["dropout of the head on"] = any(a["dropped"]) or any(
+        m.training for m in model.modules() if isinstance(m, nn.Dropout)
+    )
     out["answer in train mode"] = logits
     weight = encoder[0].weight
     out["gradient through the head"] = (

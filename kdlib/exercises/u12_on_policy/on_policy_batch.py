@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdlib.checks.criteria import facts, matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
+from kdlib.checks.probes import Diary
 from kdlib.decoding import generate
 from kdlib.losses import mask_until_eos
 from kdlib.training import on_policy
@@ -20,20 +21,21 @@ class Writer(nn.Module):
 
     Attributes:
         modes: "train" or "eval", for each call.
-        graphs: whether autograd was recording, for each call.
+        graphs: whether autograd recorded it, for each call.
     """
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
         self.table = nn.Parameter(logits)  # (V, V)
-        self.modes: list[str] = []
-        self.graphs: list[bool] = []
+        self.modes: list[str] = Diary()
+        self.graphs: list[bool] = Diary()
 
     def forward(self, ids: Tensor, cache: list | None = None, **_: object) -> Tensor:
         """`(B, T) -> (B, T, V)`."""
         self.modes.append("train" if self.training else "eval")
-        self.graphs.append(torch.is_grad_enabled())
-        return self.table[ids]
+        logits = self.table[ids]
+        self.graphs.append(logits.requires_grad)
+        return logits
 
     def new_cache(self) -> list[dict]:
         """Give a cache that holds nothing."""
