@@ -1351,6 +1351,18 @@ ANSWERS = {
 }
 
 EQUIVALENT = {
+    "04.fidelity": {
+        "roles exchanged @ def agreement(*": "agreement is symmetric",
+        "arguments exchanged @ *agreement(teacher_logits, student_logits)*": (
+            "agreement is symmetric"
+        ),
+        "not converted @ *": "a tensor of one number is a number here",
+        "a check left out @ require_same_shape(*": "the divergence refuses two shapes, too",
+        "an exception without what was given @ *": (
+            "the contract asks for a ValueError, not for its words"
+        ),
+        "half precision @ *(top[0] == top[1]).half()*": "zeros and ones are exact in half",
+    },
     "04.paired_interval": {
         "* @ if not 0 < confidence < 1: => *": "the contract does not ask for it",
         "a check left out @ if not 0 < confidence < 1:*": "the contract does not ask for it",

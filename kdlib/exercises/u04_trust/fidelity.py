@@ -18,6 +18,7 @@ def _pair(
     classes: tuple[int, int],
     scale: float = 2.0,
     dtype: torch.dtype = torch.float64,
+    offset: float = 0.0,
 ):
     """Build logits whose predictions agree on about half of the rows, on one for certain."""
 
@@ -27,7 +28,8 @@ def _pair(
         student = 0.5 * teacher + draw(g, n, c, scale=0.6 * scale)
         student[0] = teacher[0].flip(-1) + 0.1 * scale
         student[1:2] = 0.4 * teacher[1:2]
-        return {"student_logits": student.to(dtype), "teacher_logits": teacher.to(dtype)}
+        both = {"student_logits": student, "teacher_logits": teacher}
+        return {name: (logits + offset).to(dtype) for name, logits in both.items()}
 
     return make
 
@@ -96,6 +98,7 @@ FIDELITY = Exercise(
         Probe("plain", "some rows of 4 to 8 classes", _pair((20, 40), (4, 8)), run=_both),
         Probe("other sizes", "some rows of 2 or 3 classes", _pair((9, 20), (2, 3)), run=_both),
         Probe("one row", "a single row", _pair((1, 1), (3, 6)), run=_both),
+        Probe("offset", "logits around 1000", _pair((20, 40), (4, 8), offset=1000.0), run=_both),
         Probe("large", "logits in the thousands", _pair((6, 12), (4, 6), 2000.0), run=_both),
         Probe(
             "large float32",
@@ -112,7 +115,7 @@ FIDELITY = Exercise(
         Probe("two lengths", "4 rows for the teacher, 1 for the student", _shapes((1, 5), (4, 5))),
     ),
     criteria=(
-        matches("the agreement", 0.5, "plain", "other sizes", keys=("agreement",)),
+        matches("the agreement", 0.5, "plain", "other sizes", "offset", keys=("agreement",)),
         matches("the predictive KL", 0.75, *SMALL, keys=("predictive KL",)),
         matches("large logits", 0.25, "large", "large float32"),
         rejects("two widths are refused", 0.25, "two widths", "two lengths"),
