@@ -89,20 +89,24 @@ class Report:
 class OneByOne(Mapping[str, Observation]):
     """A record that runs a probe when somebody looks at it: the first failing criterion ends it."""
 
-    def __init__(self, parts: Mapping[str, Exercise], answer: Callable, seed: int) -> None:
-        self.parts, self.answer, self.seed = parts, answer, seed
+    def __init__(self, exercise: Exercise, answer: Callable, seed: int) -> None:
+        self.exercise, self.answer, self.seed = exercise, answer, seed
+        self.probes = {probe.name: probe for probe in exercise.probes}
         self.seen: dict[str, Observation] = {}
 
     def __getitem__(self, name: str) -> Observation:
         if name not in self.seen:
-            self.seen[name] = observe(self.parts[name], self.answer, self.seed)[name]
+            first = name == self.exercise.probes[0].name  # the one that `observe` runs again
+            self.seen[name] = observe_probe(
+                self.exercise, self.probes[name], self.answer, self.seed, again=first
+            )
         return self.seen[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.parts)
+        return iter(self.probes)
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.probes)
 
 
 class Bench:
@@ -112,15 +116,16 @@ class Bench:
         self.exercise = exercise
         # mutants of the reference may call what the reference calls
         self.free = replace(exercise, id=f"{exercise.id} (free)", seals=(), forbids=())
-        self.parts = {e: _one_by_one(e) for e in (self.exercise, self.free)}
         self.probes = {probe.name: probe for probe in exercise.probes}
-        self.expected = {seed: _expected(exercise, seed) for seed in SEEDS}
+        self.expected = {
+            seed: observe(exercise, exercise.reference, seed, is_reference=True) for seed in SEEDS
+        }
         self.constants = _constants(exercise, self.expected[SEEDS[0]])
 
     def passes(self, answer: Callable, seed: int, sealed: bool = True) -> bool:
         """Say whether an answer earns full marks, with as few probes as possible."""
         place = self.exercise if sealed else self.free
-        record = OneByOne(self.parts[place], answer, seed)
+        record = OneByOne(place, answer, seed)
         evidence = Evidence(record, self.expected[seed], self.probes)
         if any(criterion.test(evidence) for criterion in self.exercise.criteria):
             return False
@@ -129,22 +134,6 @@ class Bench:
     def records(self, answer: Callable, sealed: bool = True) -> list[Record]:
         """Observe an answer on fresh seeds."""
         return [observe(self.exercise if sealed else self.free, answer, seed) for seed in FRESH]
-
-
-def _expected(exercise: Exercise, seed: int) -> dict[str, Observation]:
-    """Observe the reference, and whether other inputs happen to give it the same result."""
-    return {
-        probe.name: observe_probe(exercise, probe, exercise.reference, seed, True, again=True)
-        for probe in exercise.probes
-    }
-
-
-def _one_by_one(exercise: Exercise) -> dict[str, Exercise]:
-    """Split an exercise into its probes; as in the whole, only the first one is run twice."""
-    return {
-        probe.name: replace(exercise, probes=(probe,), random=exercise.random or place > 0)
-        for place, probe in enumerate(exercise.probes)
-    }
 
 
 def differs(one: list[Record], two: list[Record]) -> str:

@@ -133,10 +133,11 @@ for name, z in (("labels", from_labels), ("soft targets", from_soft)):
 #
 # Write `class_bias(logits, class_index, share)`.
 #
-# - `logits` is (N, C); return $b$ as a Python float.
-# - Find it to 1e-6 or better. A class that was never a target may lie 30 or more below the others.
-# - A share that is not inside (0, 1) raises a `ValueError` that says what was given.
-# - `logits` is the same afterwards as before.
+# - `logits` is (N, C); return $b$ as a Python float. {= the bias; a plain number}
+# - Find it to 1e-6 or better. A class that was never a target may lie 30 or more below the others. {= the bias; a class far below the others}
+# - Where the class has its share already, $b$ is 0. {= nothing to add where the share is right}
+# - A share that is not inside (0, 1) raises a `ValueError` that says what was given. {= shares that cannot be are refused}
+# - `logits` is the same afterwards as before. {= no side effects}
 
 
 # %% exercise="03.class_bias"
@@ -366,11 +367,12 @@ for share in shares:
 #
 # Write `transfer_loss(student_logits, teacher_logits, targets, temperature, alpha)`.
 #
-# - Logits are (B, C). `targets` is (B,), and **-1 means that the row has no label**.
-# - A batch without any label has the soft term only, with its weight `alpha`, and is not NaN.
-# - The teacher is a constant. A temperature that is not positive raises a `ValueError`.
+# - Logits are (B, C), and may be in the thousands. `targets` is (B,), and **-1 means that the row has
+#   no label**. {= the value; the gradient; unlabelled copies change nothing}
+# - A batch without any label has the soft term only, with its weight `alpha`, and is not NaN. {= a batch without any label; its gradient; without a label the soft term is left, and its weight}
+# - The teacher is a constant. A temperature that is not positive raises a `ValueError`. {= the teacher is a constant; T = 0 is refused}
 # - The soft term is the one of unit 02; `kdlib.losses.kl_divergence(v, z, T)` gives a value for
-#   each row and may be used.
+#   each row and may be used. {= the value}
 
 # %% exercise="03.transfer_loss"
 from kdlib.losses import kl_divergence
@@ -479,9 +481,10 @@ for n in extra[1:]:
 #
 # Write `ensemble_soft_targets(logits, temperature)`: the arithmetic mean.
 #
-# - `logits` is (M, N, C): M teachers, N images, C classes. Return (N, C).
-# - Each teacher is softened at `temperature` before the mean is taken.
-# - A temperature that is not positive raises a `ValueError`.
+# - `logits` is (M, N, C): M teachers, N images, C classes. Return (N, C). {= the value; rows sum to one}
+# - Each teacher is softened at `temperature` before the mean is taken. {= a temperature above 1; nobody outvotes the others}
+# - Logits may be in the thousands. {= no overflow on large logits}
+# - A temperature that is not positive raises a `ValueError`. {= T = 0 is refused}
 
 
 # %% exercise="03.ensemble_soft_targets"
@@ -608,10 +611,10 @@ for pair, both in stored["differences"].items():
 #
 # Write `merge_specialists(generalist, specialists)`.
 #
-# - `generalist` is (N, C), rows that sum to one. Start from it.
-# - `specialists` is a list of pairs `(classes, probs)`: K class indices, and (N, K+1) with the
-#   **dustbin last**. Two specialists may know the same class. The list may be empty.
-# - Return (N, C), right to 1e-6; 200 rounds are plenty. Change no input.
+# - `generalist` is (N, C), rows that sum to one. Start from it. {= one specialist; where all agree, and without specialists}
+# - `specialists` is a list of pairs `(classes, probs)`: K class indices in any order, and (N, K+1)
+#   with the **dustbin last**. Two specialists may know the same class. The list may be empty. {= two specialists that share a class; where all agree, and without specialists}
+# - Return (N, C), right to 1e-6; 200 rounds are plenty. Change no input. {= rows sum to one; no other distribution does better; no side effects}
 
 
 # %% exercise="03.merge_specialists"
@@ -684,9 +687,10 @@ plots.show(
 #
 # Write `label_smoothing_loss(logits, targets, smoothing)`: the value of $L$ above, mean over rows.
 #
-# - `logits` is (B, C), `targets` (B,); the result is a scalar.
-# - The uniform teacher gives $1/C$ to every class, the true one included.
-# - A `smoothing` outside [0, 1] raises a `ValueError`. `F.cross_entropy` is not allowed here.
+# - `logits` is (B, C), `targets` (B,); the result is a scalar. {= the value; the gradient}
+# - The uniform teacher gives $1/C$ to every class, the true one included. {= the value; from plain labels to none; an undecided student pays the same for any targets}
+# - Logits may be in the thousands. {= no overflow on large logits}
+# - A `smoothing` outside [0, 1] raises a `ValueError`. `F.cross_entropy` is not allowed here. {= smoothing above 1 is refused; the value}
 
 
 # %% exercise="03.label_smoothing_loss"

@@ -75,9 +75,9 @@ for name, logits in {"teacher": teacher_test, **predictions}.items():
 # Write `fidelity(student_logits, teacher_logits)`.
 #
 # - Both are (N, C). Return two numbers in this order: the agreement, a share between 0 and 1, and
-#   the predictive KL in nats.
-# - Each is a mean over rows. Logits may be in the thousands.
-# - Shapes that differ raise a `ValueError`: broadcasting would give a number, and a wrong one.
+#   the predictive KL in nats. {= the agreement; the predictive KL}
+# - Each is a mean over rows. Logits may be in the thousands. {= the agreement; the predictive KL; large logits}
+# - Shapes that differ raise a `ValueError`: broadcasting would give a number, and a wrong one. {= two widths are refused}
 
 
 # %% exercise="04.fidelity"
@@ -137,8 +137,8 @@ for name, logits in predictions.items():
 #
 # Write `ece(logits, targets, bins)`.
 #
-# - `logits` is (N, C), `targets` (N,), `bins` the number M of bins of equal width. Return a number.
-# - Some bins are empty, and some confidences are exactly 1. Neither may do harm.
+# - `logits` is (N, C), `targets` (N,), `bins` the number M of bins of equal width. Return a number. {= the mean gap}
+# - Some bins are empty, and some confidences are exactly 1. Neither may do harm. {= empty bins do no harm; what lies on an edge}
 
 
 # %% exercise="04.ece"
@@ -246,10 +246,10 @@ plots.show(
 #
 # Write `paired_interval(a, b, confidence)`.
 #
-# - `a` and `b` are lists with one number for each seed, the same seeds in the same order.
-# - Return three numbers: the mean of a - b, the lower and the upper end.
-# - `scipy.stats.t.ppf(x, n - 1)` is the point that a share x of the distribution lies below.
-# - Lists of two lengths, or fewer than two pairs, raise a `ValueError`.
+# - `a` and `b` are lists with one number for each seed, the same seeds in the same order. {= the mean difference; the interval; two seeds}
+# - Return three numbers: the mean of a - b, the lower and the upper end. {= the mean difference; the interval; surer means wider}
+# - `scipy.stats.t.ppf(x, n - 1)` is the point that a share x of the distribution lies below. {= the interval; another confidence}
+# - Lists of two lengths, or fewer than two pairs, raise a `ValueError`. {= one seed, or no pairs, is refused}
 
 # %% exercise="04.paired_interval"
 from scipy import stats
@@ -408,12 +408,12 @@ plots.show(
 # Write `mixup_step`: one update of the student on one blended batch.
 #
 # - `order` (B,) names the partner of each row, `weight` (B,) the weight of the row itself.
-#   `inputs` (B, ...) may have any number of dimensions, and stays as it is.
+#   `inputs` (B, ...) may have any number of dimensions, and stays as it is. {= both networks see the same blend; no side effects}
 # - Teacher and student see **the same** blend; the teacher in eval mode and without a graph, the
-#   student in train mode.
+#   student in train mode. {= both networks see the same blend; the teacher answers in eval mode, without a graph}
 # - The loss is $T^2\,\mathrm{KL}(p^T \| q^T)$, a mean over rows; there are no labels.
-#   `kdlib.losses.kl_divergence(teacher_logits, student_logits, T)` gives the KL of each row.
-# - Return the loss before the update, as a Python float.
+#   `kdlib.losses.kl_divergence(teacher_logits, student_logits, T)` gives the KL of each row. {= the loss of both steps; the student after them}
+# - Return the loss before the update, as a Python float. {= the loss of both steps}
 
 # %% exercise="04.mixup_step"
 from kdlib.losses import kl_divergence
@@ -572,7 +572,7 @@ def found_1(student, teacher, images, labels, steps, seed=0):
 #
 # Write `exhibit_1`, the script above, repaired.
 #
-# - Any number of classes; the student is trained in place, nothing is returned.
+# - Any number of classes; the student is trained in place, nothing is returned. {= both terms weigh what the script says; the student it trains}
 
 
 # %% exercise="04.exhibit_1"
@@ -607,7 +607,7 @@ check("04.exhibit_1", exhibit_1)
 # - One expression changes. Afterwards the soft term is a mean over the same things as the cross-entropy next to it.
 
 # %% [markdown] expect="04.exhibit_1"
-# Two ticks. The student learns half from the teacher, with 4 classes as with 10.
+# Three ticks. The student learns half from the teacher, with 4 classes as with 10.
 
 # %% [markdown]
 # <details><summary>Where it stood (open this after your repair)</summary>
@@ -654,7 +654,7 @@ def found_2(student, teacher, images, labels, epochs, seed=0):
 #
 # Write `exhibit_2`, the script above, repaired.
 #
-# - The data stay shuffled anew in each epoch. A cache is welcome, and not required.
+# - The data stay shuffled anew in each epoch. A cache is welcome, and not required. {= every image has its own soft target; the data are still shuffled, the rest is as it was}
 
 
 # %% exercise="04.exhibit_2"
@@ -691,7 +691,7 @@ check("04.exhibit_2", exhibit_2)
 # - Keep the answers in the order of the data, as one tensor, and look them up as unit 02 did.
 
 # %% [markdown] expect="04.exhibit_2"
-# Two ticks: every image is taught with its own soft target, and the data are still shuffled.
+# Three ticks: every image is taught with its own soft target, and the data are still shuffled.
 
 # %% [markdown]
 # <details><summary>Where it stood (open this after your repair)</summary>
@@ -736,7 +736,7 @@ def found_3(student, teacher, images, labels, steps, seed=0):
 #
 # Write `exhibit_3`, the script above, repaired.
 #
-# - It returns the list of soft losses.
+# - It trains the student and returns the list of soft losses. {= the student learns from the teacher; the student it trains; the soft losses it returns}
 
 
 # %% exercise="04.exhibit_3"
@@ -772,7 +772,7 @@ check("04.exhibit_3", exhibit_3)
 # - Follow the student's logits from the line that makes them. Which losses do they get into?
 
 # %% [markdown] expect="04.exhibit_3"
-# Two ticks. The soft losses are positive, and the student feels them.
+# Four ticks. The soft losses are positive, and the student feels them.
 
 # %% [markdown]
 # <details><summary>Where it stood (open this after your repair)</summary>
@@ -817,7 +817,7 @@ def found_4(student, teacher, images, labels, epochs, seed=0):
 #
 # Write `exhibit_4`, the script above, repaired.
 #
-# - The student learns in train mode and is measured in eval mode. It returns the accuracies.
+# - The student learns in train mode and is measured in eval mode. It returns the accuracies. {= the teacher answers as the network it is; the student and its accuracies}
 
 
 # %% exercise="04.exhibit_4"
@@ -853,7 +853,7 @@ check("04.exhibit_4", exhibit_4)
 # - Either the call reaches the student alone, or something puts the teacher back before it is asked.
 
 # %% [markdown] expect="04.exhibit_4"
-# Two ticks: the teacher is only ever called in eval mode, and is the same network afterwards.
+# Three ticks: the teacher is only ever called in eval mode, and is the same network afterwards.
 
 # %% [markdown]
 # <details><summary>Where it stood (open this after your repair)</summary>
@@ -894,7 +894,7 @@ def found_5(student, teacher, images, held_out, steps, seed=0):
 #
 # Write `exhibit_5`, the script above, repaired.
 #
-# - It returns the logits of the held-out images, (N, C), at temperature 1 and in eval mode.
+# - It returns the logits of the held-out images, (N, C), at temperature 1 and in eval mode. {= it reports the student's predictions; and reports them right}
 
 
 # %% exercise="04.exhibit_5"
@@ -925,7 +925,7 @@ check("04.exhibit_5", exhibit_5)
 # - Which object does each name stand for in the last line?
 
 # %% [markdown] expect="04.exhibit_5"
-# Two ticks. The reported predictions are worse than as found, and they are the student's.
+# Three ticks. The reported predictions are worse than as found, and they are the student's.
 
 # %% [markdown]
 # <details><summary>Where it stood (open this after your repair)</summary>
@@ -965,7 +965,7 @@ def found_6(student, teacher, hint, images, labels, steps, seed=0):
 #
 # Write `exhibit_6`, the script above, repaired.
 #
-# - `hint(student_features, teacher_features)` gives the hint loss; its parameters are to be learned.
+# - `hint(student_features, teacher_features)` gives the hint loss; its parameters are to be learned. {= the projector learns, and with it the student; the student and the projector}
 
 
 # %% exercise="04.exhibit_6"
@@ -995,7 +995,7 @@ check("04.exhibit_6", exhibit_6)
 # - A gradient arrives at the projector in every step. Who applies it?
 
 # %% [markdown] expect="04.exhibit_6"
-# Two ticks: projector and student learn, the teacher does not.
+# Three ticks: projector and student learn, the teacher does not.
 
 # %% [markdown]
 # <details><summary>Where it stood (open this after your repair)</summary>

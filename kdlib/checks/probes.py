@@ -16,6 +16,11 @@ def between(g: torch.Generator, low: int, high: int) -> int:
     return int(torch.randint(low, high + 1, (), generator=g))
 
 
+def number(g: torch.Generator, low: float, high: float) -> float:
+    """Draw a number between `low` and `high`, of two decimals: a temperature, a weight."""
+    return round(low + (high - low) * float(torch.rand(1, generator=g)), 2)
+
+
 def positive(temperature: float) -> None:
     """Refuse a temperature that is not positive, as every known mistake but one does."""
     if temperature <= 0:
@@ -32,6 +37,8 @@ class Diary(list):
 
 class Spy(nn.Module):
     """A small network with BatchNorm and dropout that remembers how it was called.
+
+    Its inputs are `(B, ...)` with `inputs` numbers in each row.
 
     Attributes:
         modes: "train" or "eval", for each call.
@@ -60,7 +67,7 @@ class Spy(nn.Module):
         """Give the logits, and write down the call."""
         self.modes.append("train" if self.training else "eval")
         self.batches.append(len(inputs))
-        logits = self.net(inputs)
+        logits = self.net(inputs.flatten(1))
         self.graphs.append(logits.requires_grad)
         return logits
 

@@ -538,3 +538,29 @@ ANSWERS = {
         smooth_kl_to_the_mixture,
     ],
 }
+
+EQUIVALENT = {
+    "03.ensemble_soft_targets": {
+        "* @ if logits.dim() < 2 or len(logits) == 0:*": "the contract gives the shape",
+        "* @ raise ValueError(f'logits must have shape*": "the contract gives the shape",
+        "a check left out @ require_finite(*": "the contract does not ask for it",
+        "an exception without what was given @ raise ValueError(f'temperature*": (
+            "the contract asks for a ValueError, not for its words"
+        ),
+        "logarithm of a softmax @ log_p = (logits / temperature).log_softmax(-1) =>*": (
+            "minus infinity becomes the probability 0 again"
+        ),
+        "logarithm of a softmax @ return (log_p.logsumexp(0)*": (
+            "minus infinity becomes the probability 0 again"
+        ),
+    },
+    "03.label_smoothing_loss": {
+        "a check left out @ require_*": "the contract asks for a check of the smoothing alone",
+        "an exception without what was given @ raise ValueError(f'smoothing*": (
+            "the contract asks for a ValueError, not for its words"
+        ),
+        "an argument not passed on @ log_q = F.log_softmax(logits, -1) =>*": (
+            "of a matrix, torch takes the last dimension by itself"
+        ),
+    },
+}

@@ -1349,3 +1349,36 @@ ANSWERS = {
         six_autograd_grad,
     ],
 }
+
+EQUIVALENT = {
+    "04.fidelity": {
+        "roles exchanged @ def agreement(*": "agreement is symmetric",
+        "arguments exchanged @ *agreement(teacher_logits, student_logits)*": (
+            "agreement is symmetric"
+        ),
+        "not converted @ *": "a tensor of one number is a number here",
+        "a check left out @ require_same_shape(*": "the divergence refuses two shapes, too",
+        "an exception without what was given @ *": (
+            "the contract asks for a ValueError, not for its words"
+        ),
+        "half precision @ *(top[0] == top[1]).half()*": "zeros and ones are exact in half",
+    },
+    "04.paired_interval": {
+        "* @ if not 0 < confidence < 1: => *": "the contract does not ask for it",
+        "a check left out @ if not 0 < confidence < 1:*": "the contract does not ask for it",
+        "* @ raise ValueError(f'confidence must lie*": "the contract does not ask for it",
+        "an exception without what was given @ *at least 2 pairs*": (
+            "the contract asks for a ValueError, not for its words"
+        ),
+        "an exception without what was given @ *must be pairs*": (
+            "the contract asks for a ValueError, not for its words"
+        ),
+        "a check left out @ if len(a) != len(b):*": "a strict zip refuses the two lengths, too",
+        "divided by another number of entries @ *": "a vector has as many entries as rows",
+        "one thing for the other @ return Interval(*": "a fourth number is not asked for",
+        "an argument not passed on @ *torch.tensor(*": "float32 is forgiven",
+        "rounded to whole numbers @ *float32*": "float32 is forgiven",
+        "not converted @ *": "a tensor of one number is a number here",
+        "the wrong way round @ variance = sum(*": "a square has no sign",
+    },
+}

@@ -5,31 +5,42 @@ from __future__ import annotations
 import torch
 
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import law, main, matches, rejects, tidy
+from kdlib.checks.criteria import law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw, positive
+from kdlib.checks.probes import between, draw, number, positive
 
 
-def _teachers(members: int, rows: int, classes: int, temperature: float = 1.0, scale: float = 3.0):
+def _teachers(
+    temperature: float | tuple[float, float] | None = None,
+    members: tuple[int, int] = (2, 5),
+    rows: tuple[int, int] = (3, 7),
+    classes: tuple[int, int] = (4, 8),
+    scale: float = 3.0,
+    dtype: torch.dtype = torch.float64,
+):
+    """Logits of teachers; no temperature leaves the default."""
+
     def make(g: torch.Generator) -> Arguments:
-        return {
-            "logits": draw(g, members, rows, classes, scale=scale),
-            "temperature": temperature,
-        }
+        m, n, c = (between(g, *sizes) for sizes in (members, rows, classes))
+        logits = draw(g, n, m, c, scale=scale).transpose(0, 1).to(dtype)  # not contiguous
+        if temperature is None:
+            return {"logits": logits}
+        drawn = isinstance(temperature, tuple)
+        return {"logits": logits, "temperature": number(g, *temperature) if drawn else temperature}
 
     return make
 
 
 def _moved(g: torch.Generator) -> Arguments:
     """The plain probe's logits, with another constant added to each member's rows."""
-    made = _teachers(3, 5, 7)(g)
-    made["logits"] = made["logits"] + torch.tensor([5.0, -3.0, 11.0])[:, None, None]
+    made = _teachers()(g)
+    made["logits"] = made["logits"] + draw(g, len(made["logits"]), 1, 1, scale=10.0)
     return made
 
 
 def _shouting(g: torch.Generator) -> Arguments:
     """Two members mildly for class 0, one wildly for class 1."""
-    logits = 0.1 * draw(g, 3, 4, 5, scale=1.0)
+    logits = 0.1 * draw(g, 3, between(g, 2, 5), 5, scale=1.0)
     logits[:2, :, 0] += 3.0
     logits[2, :, 1] += 40.0
     return {"logits": logits, "temperature": 1.0}
@@ -77,21 +88,32 @@ ENSEMBLE_SOFT_TARGETS = Exercise(
     title="What an ensemble says",
     reference=dark_knowledge.ensemble_soft_targets,
     probes=(
-        Probe("plain", "3 teachers, 5 rows of 7 classes, T = 1", _teachers(3, 5, 7)),
-        Probe("warm", "4 teachers, 6 rows of 5 classes, T = 2.5", _teachers(4, 6, 5, 2.5)),
+        Probe("plain", "some teachers, T as it is by default", _teachers()),
+        Probe("warm", "some teachers, T between 1.5 and 5", _teachers((1.5, 5.0))),
+        Probe("cool", "some teachers, T = 0.5", _teachers(0.5)),
         Probe("moved", "another constant added to the logits of each teacher", _moved),
         Probe("shouting", "two calm teachers and one that is very sure", _shouting),
-        Probe("one", "a single teacher, T = 4", _teachers(1, 4, 6, 4.0)),
-        Probe("large", "logits in the thousands", _teachers(3, 4, 6, 1.0, 3000.0)),
-        Probe("T = 0", "T = 0", _teachers(3, 5, 7, 0.0)),
+        Probe(
+            "one",
+            "a single teacher, one row of 2 classes, T = 4",
+            _teachers(4.0, (1, 1), (1, 1), (2, 2)),
+        ),
+        Probe(
+            "large",
+            "float32 logits in the thousands",
+            _teachers(1.0, scale=3000.0, dtype=torch.float32),
+            atol=1e-6,
+        ),
+        Probe("T = 0", "T = 0", _teachers(0.0)),
+        Probe("T < 0", "T = -1.5", _teachers(-1.5)),
     ),
     criteria=(
         matches("the value", 1.0, "plain", "moved"),
-        matches("a temperature above 1", 0.75, "warm", "one"),
-        main(law("rows sum to one", 0.25, ("plain",), _sums_to_one)),
-        main(law("nobody outvotes the others", 0.5, ("shouting",), _nobody_outvotes)),
+        matches("a temperature above 1", 0.75, "warm", "one", "cool"),
+        law("rows sum to one", 0.25, ("plain",), _sums_to_one),
+        law("nobody outvotes the others", 0.5, ("shouting",), _nobody_outvotes),
         matches("no overflow on large logits", 0.25, "large"),
-        rejects("T = 0 is refused", 0.25, "T = 0"),
+        rejects("T = 0 is refused", 0.25, "T = 0", "T < 0"),
         tidy(0.25),
     ),
     mistakes=(

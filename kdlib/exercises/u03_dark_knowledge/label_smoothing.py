@@ -8,19 +8,30 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import gradients, law, main, matches, rejects, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw, number
 
 
-def _batch(rows: int, classes: int, smoothing: float, scale: float = 3.0, knows: bool = True):
+def _batch(
+    smoothing: float | tuple[float, float] | None,
+    rows: tuple[int, int] = (4, 9),
+    classes: tuple[int, int] = (3, 9),
+    scale: float = 3.0,
+    dtype: torch.dtype = torch.float64,
+):
+    """Logits and labels; no smoothing leaves the default."""
+
     def make(g: torch.Generator) -> Arguments:
-        logits = draw(g, rows, classes, scale=scale)
-        return {
-            "logits": logits if knows else torch.zeros_like(logits),
-            "targets": torch.randint(classes, (rows,), generator=g),
-            "smoothing": smoothing,
+        n, c = between(g, *rows), between(g, *classes)
+        made: Arguments = {
+            "logits": draw(g, c, n, scale=scale).T.to(dtype),  # not contiguous
+            "targets": torch.randint(c, (n,), generator=g),
         }
+        if smoothing is not None:
+            drawn = isinstance(smoothing, tuple)
+            made["smoothing"] = number(g, *smoothing) if drawn else smoothing
+        return made
 
     return make
 
@@ -107,36 +118,36 @@ LABEL_SMOOTHING_LOSS = Exercise(
     probes=(
         Probe(
             "plain",
-            "8 rows of 5 classes, smoothing 0.2",
-            _batch(8, 5, 0.2),
+            "8 rows of 5 classes",
+            _batch((0.15, 0.6), (8, 8), (5, 5)),
             gradients=("logits",),
             sizes=_sizes(8, 5),
         ),
+        Probe("defaults", "smoothing as it is by default", _batch(None)),
+        Probe("one row", "one row of 2 classes", _batch((0.2, 0.6), (1, 1), (2, 2))),
+        Probe("none", "smoothing 0", _batch(0.0)),
+        Probe("all", "smoothing 1", _batch(1.0), gradients=("logits",)),
         Probe(
-            "other", "6 rows of 9 classes, smoothing 0.35", _batch(6, 9, 0.35), sizes=_sizes(6, 9)
+            "undecided",
+            "a student that is undecided, 6 classes",
+            _batch((0.1, 0.6), classes=(6, 6), scale=0.0),
         ),
-        Probe("none", "smoothing 0", _batch(8, 5, 0.0)),
-        Probe("all", "smoothing 1", _batch(7, 4, 1.0)),
         Probe(
-            "undecided", "a student that is undecided, 6 classes", _batch(8, 6, 0.3, knows=False)
+            "large",
+            "float32 logits in the thousands",
+            _batch(0.2, scale=3000.0, dtype=torch.float32),
+            atol=1e-3,
         ),
-        Probe("large", "logits in the thousands", _batch(8, 5, 0.2, 3000.0)),
-        Probe("too much", "smoothing 1.5", _batch(8, 5, 1.5)),
+        Probe("too much", "smoothing 1.5", _batch(1.5)),
+        Probe("too little", "smoothing -0.1", _batch(-0.1)),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other"),
+        matches("the value", 1.0, "plain", "defaults", "one row"),
         matches("from plain labels to none", 0.5, "none", "all"),
-        gradients("the gradient", 0.5, "plain"),
-        main(
-            law(
-                "an undecided student pays the same for any targets",
-                0.5,
-                ("undecided",),
-                _undecided,
-            )
-        ),
+        gradients("the gradient", 0.5, "plain", "all"),
+        law("an undecided student pays the same for any targets", 0.5, ("undecided",), _undecided),
         matches("no overflow on large logits", 0.25, "large"),
-        rejects("smoothing above 1 is refused", 0.25, "too much"),
+        rejects("smoothing above 1 is refused", 0.25, "too much", "too little"),
         tidy(0.25),
     ),
     mistakes=(

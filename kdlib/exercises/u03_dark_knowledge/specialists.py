@@ -5,24 +5,34 @@ from __future__ import annotations
 import torch
 
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import law, main, matches, side, tidy
+from kdlib.checks.criteria import law, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 
 
-def _models(rows: int, classes: int, *special: tuple[int, ...], agree: bool = False):
-    """Probabilities of a generalist, and of specialists for these classes."""
+def _models(*known: int, rows: tuple[int, int] = (3, 6), share: int = 0, agree: bool = False):
+    """Probabilities of a generalist, and of specialists for so many classes each.
+
+    The dustbin of the last one holds at least one class; `share` classes of each specialist belong
+    to the one before it, too. Its classes come as a list and in no order.
+    """
 
     def make(g: torch.Generator) -> Arguments:
-        generalist = draw(g, rows, classes, scale=1.5).softmax(-1)
+        n, wanted = between(g, *rows), sum(known) - share * max(0, len(known) - 1)
+        classes = between(g, max(wanted, max(known, default=2)) + 1, max(wanted, 3) + 3)
+        order, special = torch.randperm(classes, generator=g).tolist(), []
+        for count in known:
+            special.append(order[:count])
+            order = order[count - share :]
+        generalist = draw(g, n, classes, scale=1.5).softmax(-1)
         specialists = []
         for inside in special:
             outside = [c for c in range(classes) if c not in inside]
             if agree:
-                parts = [generalist[:, list(inside)], generalist[:, outside].sum(-1, keepdim=True)]
-                specialists.append((inside, torch.cat(parts, dim=-1)))
+                parts = [generalist[:, inside], generalist[:, outside].sum(-1, keepdim=True)]
+                specialists.append((tuple(inside), torch.cat(parts, dim=-1)))
             else:
-                specialists.append((inside, draw(g, rows, len(inside) + 1, scale=1.5).softmax(-1)))
+                specialists.append((inside, draw(g, n, len(inside) + 1, scale=1.5).softmax(-1)))
         return {"generalist": generalist, "specialists": specialists}
 
     return make
@@ -158,27 +168,23 @@ MERGE_SPECIALISTS = Exercise(
     title="A generalist and its specialists",
     reference=dark_knowledge.merge_specialists,
     probes=(
-        Probe(
-            "one", "5 rows of 6 classes, a specialist for classes 1, 2, 4", _models(5, 6, (1, 2, 4))
-        ),
+        Probe("one", "a specialist for three classes", _models(3)),
+        Probe("one row", "one row, a specialist for a single class", _models(1, rows=(1, 1))),
         Probe(
             "two",
-            "4 rows of 7 classes, specialists for 0, 1, 2 and for 2, 5",
-            _models(4, 7, (0, 1, 2), (5, 2)),
+            "specialists for 3 and for 2 classes, one of which both know",
+            _models(3, 2, share=1),
             run=_merged_and_its_cost,
         ),
-        Probe(
-            "agree",
-            "specialists who agree with the generalist",
-            _models(4, 6, (0, 3), (4, 5), agree=True),
-        ),
-        Probe("none", "no specialist at all", _models(3, 5)),
+        Probe("three", "three specialists", _models(2, 3, 1)),
+        Probe("agree", "specialists who agree with the generalist", _models(2, 2, agree=True)),
+        Probe("none", "no specialist at all", _models()),
     ),
     criteria=(
-        matches("one specialist", 1.25, "one"),
-        matches("two specialists that share a class", 1.0, "two", keys=("value",)),
+        matches("one specialist", 1.25, "one", "one row"),
+        matches("two specialists that share a class", 1.0, "two", "three", keys=("value",)),
         law("rows sum to one", 0.25, ("one",), _sums_to_one),
-        main(law("no other distribution does better", 0.5, ("two",), _smallest)),
+        law("no other distribution does better", 0.5, ("two",), _smallest),
         side(matches("where all agree, and without specialists", 0.5, "agree", "none")),
         tidy(0.5),
     ),

@@ -7,35 +7,46 @@ import torch.nn.functional as F
 
 from kdlib import losses
 from kdlib import losses as dark_knowledge
-from kdlib.checks.criteria import gradients, law, main, matches, rejects, side, tidy
+from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw, positive
+from kdlib.checks.probes import between, draw, number, positive
 
 
 def _batch(
-    rows: int,
-    classes: int,
-    labelled: int,
-    temperature: float = 3.0,
-    alpha: float = 0.7,
-    far: bool = False,
+    *settings: float | tuple[float, float],
+    rows: tuple[int, int] = (6, 12),
+    classes: tuple[int, int] = (3, 7),
+    labelled: int | None = None,
+    scale: float = 3.0,
+    dtype: torch.dtype = torch.float64,
 ):
-    """A batch whose labelled rows are spread; `far` changes the teacher on unlabelled rows."""
+    """A batch whose labelled rows are spread; the student is further off on the others.
+
+    Args:
+        settings: temperature and alpha, or what they are drawn between; none leaves the defaults.
+        rows: their number is drawn from here.
+        classes: their number is drawn from here.
+        labelled: rows with a label, some by default; a negative number counts those without.
+        scale: of the logits.
+        dtype: of the logits.
+    """
 
     def make(g: torch.Generator) -> Arguments:
-        student, teacher = draw(g, rows, classes), draw(g, rows, classes)
-        targets = torch.randint(classes, (rows,), generator=g)
-        order = torch.randperm(rows, generator=g)
-        targets[order[labelled:]] = -1
-        if far:
-            student[order[labelled:]] = 2.0 * student[order[labelled:]].flip(-1)
-        return {
-            "student_logits": student,
-            "teacher_logits": teacher,
+        n, c = between(g, *rows), between(g, *classes)
+        some = between(g, 2, n - 2) if labelled is None else labelled % (n + 1)
+        student, teacher = draw(g, c, n, scale=scale).T, draw(g, c, n, scale=scale).T
+        targets = torch.randint(c, (n,), generator=g)
+        bare = torch.randperm(n, generator=g)[some:]
+        targets[bare] = -1
+        student[bare] = 2.0 * student[bare].flip(-1)
+        made = {
+            "student_logits": student.to(dtype),
+            "teacher_logits": teacher.to(dtype),
             "targets": targets,
-            "temperature": temperature,
-            "alpha": alpha,
         }
+        for name, given in zip(("temperature", "alpha"), settings, strict=False):
+            made[name] = number(g, *given) if isinstance(given, tuple) else given
+        return made
 
     return make
 
@@ -139,39 +150,50 @@ TRANSFER_LOSS = Exercise(
     probes=(
         Probe(
             "plain",
-            "9 rows of 5 classes, 4 of them labelled",
-            _batch(9, 5, 4, far=True),
+            "a batch of which some rows are labelled",
+            _batch((2.2, 4.0), (0.2, 0.8)),
             gradients=("student_logits", "teacher_logits"),
         ),
-        Probe("other", "12 rows of 4 classes, 9 of them labelled", _batch(12, 4, 9, 2.0, 0.4)),
-        Probe("hard", "alpha = 0, 3 of 8 rows labelled", _batch(8, 6, 3, 2.0, 0.0, far=True)),
-        Probe("all labelled", "7 rows, all of them labelled", _batch(7, 5, 7)),
-        Probe("all soft", "6 rows without any label, alpha = 1", _batch(6, 5, 0, alpha=1.0)),
         Probe(
-            "none labelled",
-            "6 rows without any label, alpha = 0.7",
-            _batch(6, 5, 0),
+            "defaults",
+            "a batch with one label in it, T and alpha as they are by default",
+            _batch(labelled=1, classes=(2, 2)),
             gradients=("student_logits",),
         ),
-        Probe("copies", "each row a second time, without label", _batch(8, 5, 3), run=_copies),
-        Probe("T = 0", "T = 0", _batch(6, 5, 3, temperature=0.0)),
+        Probe("hard", "alpha = 0", _batch((1.5, 4.0), 0.0)),
+        Probe("all labelled", "a batch with a label on each row", _batch(0.5, 0.3, labelled=-1)),
+        Probe(
+            "large",
+            "float32 logits in the thousands",
+            _batch(2.0, (0.2, 0.8), scale=3000.0, dtype=torch.float32),
+            atol=1e-3,
+        ),
+        Probe("all soft", "rows without any label, alpha = 1", _batch(3.0, 1.0, labelled=0)),
+        Probe(
+            "none labelled",
+            "rows without any label, alpha = 0.7",
+            _batch(3.0, 0.7, labelled=0),
+            gradients=("student_logits",),
+        ),
+        Probe("one row", "a single row without a label", _batch(3.0, 0.4, rows=(1, 1), labelled=0)),
+        Probe("copies", "each row a second time, without label", _batch(3.0, 0.7), run=_copies),
+        Probe("T = 0", "T = 0", _batch(0.0, 0.7)),
+        Probe("T < 0", "T = -2", _batch(-2.0, 0.7)),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other", "hard", "all labelled"),
-        gradients("the gradient", 0.75, "plain", arguments=("student_logits",)),
-        matches("a batch without any label", 0.75, "none labelled", "all soft"),
+        matches("the value", 1.0, "plain", "defaults", "hard", "all labelled", "large"),
+        gradients("the gradient", 0.75, "plain", "defaults", arguments=("student_logits",)),
+        matches("a batch without any label", 0.75, "none labelled", "all soft", "one row"),
         gradients("its gradient", 0.25, "none labelled"),
-        main(
-            law(
-                "without a label the soft term is left, and its weight",
-                0.25,
-                ("all soft", "none labelled"),
-                _no_labels_is_soft,
-            )
+        law(
+            "without a label the soft term is left, and its weight",
+            0.25,
+            ("all soft", "none labelled"),
+            _no_labels_is_soft,
         ),
         law("unlabelled copies change nothing", 0.25, ("copies",), _copies_change_nothing),
         side(gradients("the teacher is a constant", 0.25, "plain", arguments=("teacher_logits",))),
-        rejects("T = 0 is refused", 0.25, "T = 0"),
+        rejects("T = 0 is refused", 0.25, "T = 0", "T < 0"),
         tidy(0.25),
     ),
     mistakes=(

@@ -8,7 +8,7 @@ from torch import Tensor
 from kdlib import evaluation
 from kdlib.checks.criteria import matches, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 
 
 def _sure_of(confidence: Tensor, right: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -19,28 +19,46 @@ def _sure_of(confidence: Tensor, right: Tensor, classes: int) -> tuple[Tensor, T
     return others, torch.where(right, 0, 1)
 
 
-def _spread(rows: int, classes: int, bins: int, low: float = 0.35):
+def _spread(
+    rows: tuple[int, int],
+    classes: tuple[int, int],
+    bins: tuple[int, int] | None,
+    low: float = 0.35,
+):
     """Confidences all over the range, and an accuracy that is the same for all of them."""
 
     def make(g: torch.Generator) -> Arguments:
-        confidence = low + (0.99 - low) * torch.rand(rows, generator=g, dtype=torch.float64)
-        right = torch.rand(rows, generator=g, dtype=torch.float64) < 0.65
-        logits, targets = _sure_of(confidence, right, classes)
-        order = torch.randperm(classes, generator=g)
+        n, c = between(g, *rows), between(g, *classes)
+        confidence = low + (0.99 - low) * torch.rand(n, generator=g, dtype=torch.float64)
+        right = torch.rand(n, generator=g, dtype=torch.float64) < 0.65
+        logits, targets = _sure_of(confidence, right, c)
+        order = torch.randperm(c, generator=g)
         logits, targets = logits[:, order], order.argsort()[targets]
-        return {"logits": logits + draw(g, rows, 1), "targets": targets, "bins": bins}
+        made = {"logits": logits + draw(g, n, 1), "targets": targets}
+        return made | ({"bins": between(g, *bins)} if bins else {})
 
     return make
 
 
 def _on_the_edge(g: torch.Generator) -> Arguments:
-    """Two equal logits: the confidence is exactly 1/2. The rest is sure to the last digit."""
+    """Two equal logits: the confidence is exactly 1/2. Others are sure to the last digit.
+
+    The three groups are wrong in turn: mostly wrong, mostly right, all but one right.
+    """
+    half, sure, between = between(g, 5, 9), between(g, 3, 6), between(g, 6, 9)
     wobble = draw(g, 1, 1, scale=1.0)
-    half = torch.zeros(6, 2, dtype=torch.float64) + wobble
-    sure = torch.tensor([[900.0, -900.0]], dtype=torch.float64).repeat(4, 1) + wobble
-    middle = torch.tensor([[0.7, 0.3]], dtype=torch.float64).log().repeat(5, 1) + wobble
-    targets = torch.tensor([1, 1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1])
-    return {"logits": torch.cat([half, sure, middle]), "targets": targets, "bins": 4}
+    share = 0.6 + 0.1 * torch.rand(1, generator=g, dtype=torch.float64)
+    logits = torch.cat(
+        [
+            torch.zeros(half, 2, dtype=torch.float64),
+            torch.tensor([[900.0, -900.0]], dtype=torch.float64).repeat(sure, 1),
+            torch.stack([share, 1 - share], dim=1).log().repeat(between, 1),
+        ]
+    )
+    targets = torch.zeros(len(logits), dtype=torch.long)
+    targets[1:half] = targets[half] = targets[-1] = 1
+    order = torch.randperm(len(logits), generator=g)
+    return {"logits": (logits + wobble)[order], "targets": targets[order], "bins": 4}
 
 
 def _ece(
@@ -73,6 +91,21 @@ def _per_example(logits, targets, bins=15):
     return (right - logits.softmax(-1).amax(-1)).abs().mean().item()
 
 
+def _between(above, below):
+    """Assemble an ECE with other edges: which confidences lie in a bin from `low` to `high`."""
+
+    def wrong(logits, targets, bins=15):
+        sure, total = logits.softmax(-1).amax(-1), 0.0
+        right = (logits.argmax(-1) == targets).double()
+        for b in range(bins):
+            rows = above(sure, b / bins) & below(sure, (b + 1) / bins)
+            if rows.any():
+                total += (right[rows] - sure[rows]).sum().abs().item()
+        return total / len(targets)
+
+    return wrong
+
+
 def _equal_mass(logits, targets, bins=15):
     sure, order = logits.softmax(-1).amax(-1).sort()
     right = (logits.argmax(-1) == targets).double()[order]
@@ -86,14 +119,16 @@ ECE = Exercise(
     title="Expected calibration error",
     reference=evaluation.ece,
     probes=(
-        Probe("plain", "200 rows of 4 classes in 10 bins", _spread(200, 4, 10)),
-        Probe("few bins", "150 rows of 3 classes in 3 bins", _spread(150, 3, 3)),
-        Probe("empty bins", "9 rows of 5 classes in 15 bins", _spread(9, 5, 15, 0.5)),
+        Probe("plain", "150 to 250 rows in 8 to 12 bins", _spread((150, 250), (3, 6), (8, 12))),
+        Probe("few bins", "rows of 3 classes in 2 to 4 bins", _spread((100, 150), (3, 3), (2, 4))),
+        Probe("default", "bins as they are by default", _spread((150, 250), (4, 6), None)),
+        Probe("empty bins", "8 to 12 rows in 15 bins", _spread((8, 12), (5, 5), (15, 15), 0.5)),
+        Probe("one row", "a single row", _spread((1, 1), (4, 4), (5, 5))),
         Probe("edges", "confidences of exactly 1/2 and 1 among others, in 4 bins", _on_the_edge),
     ),
     criteria=(
-        matches("the mean gap", 1.25, "plain", "few bins"),
-        matches("empty bins do no harm", 0.75, "empty bins"),
+        matches("the mean gap", 1.25, "plain", "few bins", "default"),
+        matches("empty bins do no harm", 0.75, "empty bins", "one row"),
         matches("what lies on an edge", 0.5, "edges"),
         tidy(0.25),
     ),
@@ -151,6 +186,18 @@ ECE = Exercise(
             _ece(index=lambda c, b: (c * b).floor().long()),
             "Images with a confidence of exactly 1 land in no bin at all, and one on an edge falls "
             "into the upper bin. For a sure teacher those are most of the images.",
+        ),
+        Mistake(
+            "edges in no bin",
+            _between(torch.gt, torch.lt),
+            "Both edges of your bins are open: a confidence that lies on one, 1 among them, "
+            "belongs to no bin. Which of the two edges does a bin hold?",
+        ),
+        Mistake(
+            "edges in two bins",
+            _between(torch.ge, torch.le),
+            "Both edges of your bins are closed: a confidence that lies on one is counted twice, "
+            "in the bin below and in the bin above.",
         ),
         Mistake(
             "empty bins give NaN",

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 
 from kdlib import evaluation
 from kdlib.checks.criteria import matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.probes import between, draw
 
 
-def _pair(rows: int, classes: int, scale: float = 2.0, student_classes: int | None = None):
+def _pair(
+    rows: tuple[int, int],
+    classes: tuple[int, int],
+    scale: float = 2.0,
+    dtype: torch.dtype = torch.float64,
+    offset: float = 0.0,
+):
     """Build logits whose predictions agree on about half of the rows, on one for certain."""
 
     def make(g):
-        teacher = draw(g, rows, classes, scale=scale)
-        student = 0.5 * teacher + draw(g, rows, classes, scale=0.6 * scale)
+        n, c = between(g, *rows), between(g, *classes)
+        teacher = draw(g, c, n, scale=scale).T  # not contiguous
+        student = 0.5 * teacher + draw(g, n, c, scale=0.6 * scale)
         student[0] = teacher[0].flip(-1) + 0.1 * scale
-        student[1] = 0.4 * teacher[1]
-        if student_classes:
-            student = draw(g, rows, student_classes)
-        return {"student_logits": student, "teacher_logits": teacher}
+        student[1:2] = 0.4 * teacher[1:2]
+        both = {"student_logits": student, "teacher_logits": teacher}
+        return {name: (logits + offset).to(dtype) for name, logits in both.items()}
+
+    return make
+
+
+def _shapes(student: tuple[int, int], teacher: tuple[int, int]):
+    def make(g):
+        return {"student_logits": draw(g, *student), "teacher_logits": draw(g, *teacher)}
 
     return make
 
@@ -74,21 +88,37 @@ def _exchanged(student_logits, teacher_logits):
     return _fidelity()(student_logits, teacher_logits)[::-1]
 
 
+SMALL = ("plain", "other sizes", "one row")
+
 FIDELITY = Exercise(
     id="04.fidelity",
     title="Agreement and predictive KL",
     reference=evaluation.fidelity,
     probes=(
-        Probe("plain", "12 rows of 5 classes", _pair(12, 5), run=_both),
-        Probe("other sizes", "7 rows of 3 classes", _pair(7, 3), run=_both),
-        Probe("large", "logits in the thousands", _pair(6, 4, 2000.0), run=_both),
-        Probe("two widths", "5 classes for the teacher, 3 for the student", _pair(4, 5, 2.0, 3)),
+        Probe("plain", "some rows of 4 to 8 classes", _pair((20, 40), (4, 8)), run=_both),
+        Probe("other sizes", "some rows of 2 or 3 classes", _pair((9, 20), (2, 3)), run=_both),
+        Probe("one row", "a single row", _pair((1, 1), (3, 6)), run=_both),
+        Probe("offset", "logits around 1000", _pair((20, 40), (4, 8), offset=1000.0), run=_both),
+        Probe("large", "logits in the thousands", _pair((6, 12), (4, 6), 2000.0), run=_both),
+        Probe(
+            "large float32",
+            "float32 logits in the thousands",
+            _pair((6, 12), (4, 6), 2000.0, torch.float32),
+            run=_both,
+            atol=1e-3,
+        ),
+        Probe(
+            "two widths",
+            "5 classes for the teacher, 3 for the student",
+            _shapes((4, 3), (4, 5)),
+        ),
+        Probe("two lengths", "4 rows for the teacher, 1 for the student", _shapes((1, 5), (4, 5))),
     ),
     criteria=(
-        matches("the agreement", 0.5, "plain", "other sizes", keys=("agreement",)),
-        matches("the predictive KL", 0.75, "plain", "other sizes", keys=("predictive KL",)),
-        matches("large logits", 0.25, "large"),
-        rejects("two widths are refused", 0.25, "two widths"),
+        matches("the agreement", 0.5, "plain", "other sizes", "offset", keys=("agreement",)),
+        matches("the predictive KL", 0.75, *SMALL, keys=("predictive KL",)),
+        matches("large logits", 0.25, "large", "large float32"),
+        rejects("two widths are refused", 0.25, "two widths", "two lengths"),
         tidy(0.25),
     ),
     mistakes=(

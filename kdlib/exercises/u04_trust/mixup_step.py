@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
-from kdlib.checks.criteria import facts, matches
+from kdlib.checks.criteria import facts, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import Spy, draw
-from kdlib.exercises.u04_trust.watch import Watch, soft_term, weights
+from kdlib.checks.probes import Spy, between, draw, number
+from kdlib.exercises.u04_trust.watch import Watch, both, soft_term, weights
 from kdlib.training import views as augment
 
 
-def _classroom(g: torch.Generator) -> Arguments:
-    seed = int(torch.randint(10_000, (1,), generator=g))
-    student, teacher = Spy(seed, 6, 0.0), Spy(seed + 1, 16, 0.5)
-    teacher.train()
-    student.eval()
-    order = torch.tensor([3, 0, 4, 5, 1, 2, 7, 6])
-    return {
-        "student": student,
-        "teacher": teacher,
-        "inputs": draw(g, 8, 5, scale=1.0),
-        "order": order[torch.randperm(8, generator=g)],
-        "weight": 0.1 + 0.8 * torch.rand(8, generator=g, dtype=torch.float64),
-        "optimizer": torch.optim.SGD(student.parameters(), lr=0.3),
-        "temperature": 3.0,
-    }
+def _classroom(optimizer, shape: tuple[int, ...] = (5,), temperature: bool = True):
+    """Build a student in eval mode, a teacher in train mode and a batch of inputs of a shape."""
+
+    def make(g: torch.Generator) -> Arguments:
+        seed, rows = int(torch.randint(10_000, (1,), generator=g)), between(g, 5, 9)
+        student, teacher = Spy(seed, 6, 0.0), Spy(seed + 1, 16, 0.5)
+        order = torch.randperm(rows, generator=g)
+        made = {
+            "student": student.eval(),
+            "teacher": teacher.train(),
+            "inputs": draw(g, rows, *shape, scale=1.0),
+            "order": order.roll(1)[order.argsort()],  # nobody is their own partner
+            "weight": 0.1 + 0.8 * torch.rand(rows, generator=g, dtype=torch.float64),
+            "optimizer": optimizer(student.parameters()),
+        }
+        return made | ({"temperature": number(g, 2.0, 4.0)} if temperature else {})
+
+    return make
 
 
 def _two_steps(answer, a: Arguments) -> dict:
@@ -34,17 +39,18 @@ def _two_steps(answer, a: Arguments) -> dict:
     student, teacher, inputs = Watch(a["student"]), Watch(a["teacher"]), a["inputs"].clone()
     frozen = weights(a["teacher"])
     out: dict = {f"loss of step {n}": answer(*a.values()) for n in (1, 2)}
+    out["each a Python float"] = all(type(loss) is float for loss in out.values())
     shown = [[c.inputs for c in w.calls] for w in (student, teacher)]
-    w = a["weight"][:, None]
+    w = a["weight"].reshape(-1, *[1] * (inputs.dim() - 1))
     view = w * inputs + (1 - w) * inputs[a["order"]]
     out["the student saw"] = _name(shown[0], view, inputs)
     out["the teacher saw"] = _name(shown[1], view, inputs)
+    out |= {who: calls[-1] for who, calls in zip(LAST, shown, strict=True) if calls}
     out["student after two steps"] = weights(a["student"])
     out["teacher's modes"] = a["teacher"].seen_modes
     out["student's modes"] = a["student"].seen_modes
     out["graph through the teacher"] = any(a["teacher"].graphs)
     out["teacher changed"] = not torch.equal(frozen, weights(a["teacher"]))
-    out["inputs changed"] = not torch.equal(inputs, a["inputs"])
     return out
 
 
@@ -57,8 +63,12 @@ def _name(calls: list[Tensor], view: Tensor, inputs: Tensor) -> str:
     return ", ".join(dict.fromkeys(found)).replace("else", "something else") or "nothing"
 
 
+def _as(weight: Tensor, x: Tensor) -> Tensor:
+    return weight.reshape(-1, *[1] * (x.dim() - 1))
+
+
 def _step(
-    blend=lambda x, o, w: w[:, None] * x + (1 - w[:, None]) * x[o],
+    blend=lambda x, o, w: _as(w, x) * x + (1 - _as(w, x)) * x[o],
     teacher_sees="view",
     student_sees="view",
     mode="eval",
@@ -95,46 +105,68 @@ def _step(
 
 
 NEVER = ("the teacher saw", "nothing", "The teacher was never asked.")
+LAST = ("what the student saw last", "what the teacher saw last")
+LOSSES = ("loss of step 1", "loss of step 2")
+_sgd = functools.partial(torch.optim.SGD, lr=0.3)
 
 MIXUP_STEP = Exercise(
     id="04.mixup_step",
     title="One blended view",
     reference=augment.mixup_step,
-    probes=(Probe("two steps", "two steps on 8 rows with T = 3", _classroom, run=_two_steps),),
-    criteria=(
-        facts(
-            "both networks see the same blend",
-            1.0,
-            "two steps",
-            ("the student saw", "the blended view", "The student was shown {seen}."),
-            ("the teacher saw", "the blended view", "The teacher was shown {seen}."),
-            unless=NEVER,
+    probes=(
+        Probe("two steps", "two steps with SGD", _classroom(_sgd), run=_two_steps),
+        Probe(
+            "images",
+            "two steps with AdamW on inputs of four dimensions, T as it is by default",
+            _classroom(torch.optim.AdamW, (1, 5, 1), temperature=False),
+            run=_two_steps,
         ),
-        facts(
-            "the teacher answers in eval mode, without a graph",
-            0.5,
-            "two steps",
-            ("teacher's modes", "eval", "The teacher was called in this mode: {seen}."),
-            ("graph through the teacher", False, "Autograd records the teacher's forward pass."),
-            ("teacher changed", False, "The teacher is another network after your steps."),
-            ("student's modes", "train", "The student was called in this mode: {seen}."),
-            unless=NEVER,
+    ),
+    criteria=(
+        both(
+            facts(
+                "both networks see the same blend",
+                1.0,
+                "two steps",
+                ("the student saw", "the blended view", "The student was shown {seen}."),
+                ("the teacher saw", "the blended view", "The teacher was shown {seen}."),
+                unless=NEVER,
+            ),
+            matches("", 0, "two steps", "images", keys=LAST),
+        ),
+        side(
+            facts(
+                "the teacher answers in eval mode, without a graph",
+                0.5,
+                "two steps",
+                ("teacher's modes", "eval", "The teacher was called in this mode: {seen}."),
+                (
+                    "graph through the teacher",
+                    False,
+                    "Autograd records the teacher's pass.",
+                ),
+                ("teacher changed", False, "The teacher is another network after your steps."),
+                ("student's modes", "train", "The student was called in this mode: {seen}."),
+                unless=NEVER,
+            )
+        ),
+        both(
+            matches("the loss of both steps", 0.75, "two steps", "images", keys=LOSSES),
+            facts(
+                "",
+                0,
+                "two steps",
+                (
+                    "each a Python float",
+                    True,
+                    "The loss is right, and a tensor: return a Python float.",
+                ),
+            ),
         ),
         matches(
-            "the loss of both steps", 0.75, "two steps", keys=("loss of step 1", "loss of step 2")
+            "the student after them", 0.5, "two steps", "images", keys=("student after two steps",)
         ),
-        matches("the student after them", 0.5, "two steps", keys=("student after two steps",)),
-        facts(
-            "the batch is left as it was",
-            0.25,
-            "two steps",
-            (
-                "inputs changed",
-                False,
-                "Your step writes into `inputs`. The caller's images are blends from now on.",
-            ),
-            unless=NEVER,
-        ),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
@@ -163,7 +195,7 @@ MIXUP_STEP = Exercise(
         ),
         Mistake(
             "weights exchanged",
-            _step(blend=lambda x, o, w: (1 - w[:, None]) * x + w[:, None] * x[o]),
+            _step(blend=lambda x, o, w: (1 - _as(w, x)) * x + _as(w, x) * x[o]),
             "In your blend the weight belongs to the partner. Here it belongs to the row itself.",
         ),
         Mistake(

@@ -6,20 +6,35 @@ import torch
 from scipy.stats import norm, t
 
 from kdlib import evaluation
-from kdlib.checks.criteria import law, main, matches, rejects
+from kdlib.checks.criteria import law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
+from kdlib.checks.probes import between, number
 
 # accuracies around 80 are known to 4e-6 in float32, and two seeds make that 25 times larger
 FLOAT32 = 2e-4
 
 
-def _seeds(n: int, confidence: float = 0.95, m: int | None = None):
-    """Build two arms that share the luck of a seed: it varies more than their difference."""
+def _seeds(
+    low: int,
+    high: int,
+    confidence: tuple[float, float] | None = None,
+    lost: tuple[int, int] = (0, 0),
+):
+    """Build two arms that share the luck of a seed: it varies more than their difference.
+
+    Args:
+        low: the least number of seeds.
+        high: the largest.
+        confidence: what it is drawn between; none leaves the default.
+        lost: how many runs each arm has lost.
+    """
 
     def make(g: torch.Generator) -> Arguments:
+        n = between(g, low, high)
         luck = 80 + 3 * torch.randn(n, generator=g, dtype=torch.float64)
         gain = 0.6 + 0.8 * torch.randn(n, generator=g, dtype=torch.float64)
-        return {"a": (luck + gain).tolist()[:m], "b": luck.tolist(), "confidence": confidence}
+        arms = {"a": (luck + gain).tolist()[lost[0] :], "b": luck.tolist()[lost[1] :]}
+        return arms | ({"confidence": number(g, *confidence)} if confidence else {})
 
     return make
 
@@ -34,14 +49,14 @@ def _named(answer, a: Arguments):
 
 def _around_the_mean(evidence: Evidence) -> str | None:
     mean, low, high = (
-        float(evidence.value("5 seeds, 80 %", k) or 0.0) for k in ("mean", "low", "high")
+        float(evidence.value("less sure", k) or 0.0) for k in ("mean", "low", "high")
     )
-    low95, high95 = (float(evidence.value("5 seeds", k) or 0.0) for k in ("low", "high"))
+    low95, high95 = (float(evidence.value("few", k) or 0.0) for k in ("low", "high"))
     if not low < mean < high:
         return f"Your interval from {low:.4g} to {high:.4g} does not hold its mean, {mean:.4g}."
     if high95 - low95 <= high - low:
         return (
-            f"Your interval at 95 % is {high95 - low95:.4g} wide, at 80 % {high - low:.4g}. "
+            f"Your interval at 95 % is {high95 - low95:.4g} wide, and {high - low:.4g} at less. "
             "To be surer, an interval has to be wider."
         )
     return None
@@ -73,27 +88,33 @@ PAIRED_INTERVAL = Exercise(
     title="A paired interval",
     reference=evaluation.paired_interval,
     probes=(
-        Probe("5 seeds", "5 seeds, 95 %", _seeds(5), run=_named, atol=FLOAT32),
-        Probe("5 seeds, 80 %", "5 seeds, 80 %", _seeds(5, 0.8), run=_named, atol=FLOAT32),
-        Probe("20 seeds", "20 seeds, 95 %", _seeds(20), run=_named, atol=FLOAT32),
-        Probe("2 seeds", "2 seeds, 95 %", _seeds(2), run=_named, atol=FLOAT32),
-        Probe("1 seed", "a single seed", _seeds(1)),
-        Probe("no pairs", "4 numbers for a and 5 for b", _seeds(5, m=4)),
+        Probe("few", "4 to 8 seeds, 95 %", _seeds(4, 8), run=_named, atol=FLOAT32),
+        Probe(
+            "less sure",
+            "the same at 60 to 90 %",
+            _seeds(4, 8, (0.6, 0.9)),
+            run=_named,
+            atol=FLOAT32,
+        ),
+        Probe("many", "15 to 25 seeds, 95 %", _seeds(15, 25), run=_named, atol=FLOAT32),
+        Probe("2 seeds", "2 seeds, 95 %", _seeds(2, 2), run=_named, atol=FLOAT32),
+        Probe("1 seed", "a single seed", _seeds(1, 1)),
+        Probe("0 seeds", "no seed at all", _seeds(1, 1, lost=(1, 1))),
+        Probe("a too short", "4 numbers for a and 5 for b", _seeds(5, 5, lost=(1, 0))),
+        Probe("b too short", "6 numbers for a and 4 for b", _seeds(6, 6, lost=(0, 2))),
     ),
     criteria=(
-        matches("the mean difference", 0.5, "5 seeds", "20 seeds", keys=("mean",)),
-        matches("the interval", 1.0, "5 seeds", "20 seeds", keys=("low", "high")),
+        matches("the mean difference", 0.5, "few", "many", keys=("mean",)),
+        matches("the interval", 0.75, "few", "many", keys=("low", "high")),
         matches("two seeds", 0.5, "2 seeds"),
-        main(
-            law(
-                "surer means wider",
-                0.25,
-                ("5 seeds", "5 seeds, 80 %"),
-                _around_the_mean,
-            )
+        law("surer means wider", 0.25, ("few", "less sure"), _around_the_mean),
+        matches("another confidence", 0.25, "less sure"),
+        rejects(
+            "one seed, or no pairs, is refused",
+            0.5,
+            *("1 seed", "0 seeds", "a too short", "b too short"),
         ),
-        matches("another confidence", 0.25, "5 seeds, 80 %"),
-        rejects("one seed, or no pairs, is refused", 0.5, "1 seed", "no pairs"),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(

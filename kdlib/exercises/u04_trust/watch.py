@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kdlib.checks.exercise import Criterion
 
 
 @dataclass
@@ -48,6 +51,22 @@ class Watch:
     def taught(self) -> list[Call]:
         """The calls that a gradient came back to."""
         return [call for call in self.calls if call.gradient is not None]
+
+
+def both(told: Criterion, compared: Criterion) -> Criterion:
+    """Join what can be told in words, the same for all seeds, to a comparison of values."""
+    return replace(told, test=lambda e: told.test(e) or compared.test(e), main=True)
+
+
+def by_image(calls: Iterable[Call], images: Tensor) -> Tensor:
+    """Give a network's last answer about each image, zeros where it was never asked."""
+    found = None
+    for call in calls:
+        rows = rows_of(call.inputs, images)
+        if found is None:
+            found = torch.zeros(len(images), call.outputs.shape[-1], dtype=call.outputs.dtype)
+        found[rows[rows >= 0]] = call.outputs[rows >= 0]
+    return torch.zeros(len(images)) if found is None else found
 
 
 def weights(module: nn.Module) -> Tensor:
