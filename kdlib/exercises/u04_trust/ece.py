@@ -45,14 +45,14 @@ def _on_the_edge(g: torch.Generator) -> Arguments:
 
     The three groups are wrong in turn: mostly wrong, mostly right, all but one right.
     """
-    half, sure, between = between(g, 5, 9), between(g, 3, 6), between(g, 6, 9)
+    half, sure, middle = between(g, 5, 9), between(g, 3, 6), between(g, 6, 9)
     wobble = draw(g, 1, 1, scale=1.0)
     share = 0.6 + 0.1 * torch.rand(1, generator=g, dtype=torch.float64)
     logits = torch.cat(
         [
             torch.zeros(half, 2, dtype=torch.float64),
             torch.tensor([[900.0, -900.0]], dtype=torch.float64).repeat(sure, 1),
-            torch.stack([share, 1 - share], dim=1).log().repeat(between, 1),
+            torch.stack([share, 1 - share], dim=1).log().repeat(middle, 1),
         ]
     )
     targets = torch.zeros(len(logits), dtype=torch.long)
