@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lab teach test test-seeds lint mutate release publish evidence grade-demo bench bench-grading
+.PHONY: help lab teach test test-quick test-bounds test-seeds lint mutate release publish evidence grade-demo bench bench-grading
 
 PYTHON ?= python3
 PORT ?= 8888
@@ -10,6 +10,7 @@ ARGS ?=
 COURSE ?= $(CURDIR)
 NAME ?= all
 URL ?=
+UNIT ?= 02
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 # nbgrader starts alembic by its name.
@@ -26,9 +27,19 @@ teach: .venv/course ## the same for instructors, with formgrader and Create Assi
 	@echo "Starting the instructor's JupyterLab on port $(PORT). Ctrl-C twice stops it."
 	@exec $(BIN)/python -m course.lab --teach --course '$(COURSE)' --port=$(PORT) $(ARGS)
 
-test: lint ## run everything CI runs: lint, builder check, tests, every solution notebook (ARGS= to pytest)
+test: lint ## run everything CI runs: lint, tests, every solution notebook in two arithmetics (ARGS= to pytest)
 	@echo "Running the tests and every solution notebook, two at a time ..."
 	@$(BIN)/python -m pytest -n 2 --durations 10 tests solutions $(ARGS)
+
+test-quick: .venv/dev ## what an author runs: style, and one unit's lint, checks and notebook (UNIT=02)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m course lint $(UNIT)
+	@$(BIN)/python -m course build --check $(UNIT)
+	@$(BIN)/python -m pytest -n 2 --arithmetic native -k '$(UNIT). or $(UNIT)_' tests/test_checks.py solutions $(ARGS)
+
+test-bounds: ## run the tests that depend on versions with the lowest and the newest ones (OLDEST=python3.11 NEWEST=python3.13)
+	@.ci/bounds $(ARGS)
 
 test-seeds: .venv/dev ## check every right answer on 200 seeds, some by night (ARGS="02 03" for units, ARGS="--seeds 20")
 	@$(BIN)/python -m tests.seeds $(ARGS)
@@ -55,7 +66,7 @@ evidence: .venv/dev ## regenerate the experiments behind the course's claims (NA
 grade-demo: .venv/dev ## grade three invented students with nbgrader's own commands
 	@$(BIN)/python -m grading.demo
 
-bench-grading: .venv/dev ## time nbgrader's autograde against kdgrade (ARGS="--count 12", ARGS="--scale 10 100 300")
+bench-grading: .venv/dev ## time nbgrader's autograde against kdgrade (ARGS="--count 12", ARGS="--many 1000")
 	@$(BIN)/python -m grading.bench $(ARGS)
 
 bench: .venv/dev ## time the import of kdlib and every check

@@ -10,7 +10,7 @@ import nbformat
 
 from course import drawing
 from course.build import execute, without_alt, without_outputs
-from course.lint import clause_table, lint
+from course.lint import clause_table, fragile_outputs, lint
 from course.markers import Project, SourceError, expand, read
 from course.publish import publish
 from course.release import differences, guard_work, release, write
@@ -38,6 +38,19 @@ def lint_all(root: Path, paths: list[Path], catalogue: dict) -> None:
     problems = [problem for path in paths for problem in lint(path, catalogue)]
     if problems:
         problems = [problem.removeprefix(f"{root}/") for problem in problems]
+        raise SourceError("\n".join(problems))
+
+
+def lint_outputs(paths: list[Path]) -> None:
+    """Raise one SourceError with every figure that another processor would round otherwise."""
+    built = [path.with_suffix("") / f"{path.stem}.ipynb" for path in paths]
+    problems = [
+        problem
+        for path in built
+        if path.exists()
+        for problem in fragile_outputs(path.stem, nbformat.read(path, as_version=4))
+    ]
+    if problems:
         raise SourceError("\n".join(problems))
 
 
@@ -141,6 +154,7 @@ def main(
             if options.clauses:
                 print("\n".join(line for path in paths for line in clause_table(path)))
             lint_all(root, paths, catalogue)
+            lint_outputs(paths)
             if not options.units and drawing.stale(root):
                 raise SourceError(f"{drawing.FILE} is stale: python -m course draw")
             print(f"{len(paths)} units: nothing to complain about")

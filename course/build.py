@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from course.lint import MACHINE_PATH
+from course.lint import MACHINE_PATH, fragile_outputs
 from course.markers import NOTEBOOK_METADATA, SourceError
 
 CELL_SECONDS = 300
@@ -135,6 +135,7 @@ def lean(unit: str, notebook: NotebookNode, scratch: tuple[str, ...] = ()) -> No
                 " which differs on each run; end its last line with `;`"
             )
     problems += without_alt(unit, notebook)
+    problems += fragile_outputs(unit, notebook)
     size = len(nbformat.writes(notebook).encode())
     if size > MAX_BYTES:
         problems.append(f"{unit}: {size / 1e6:.1f} MB with outputs; at most {MAX_BYTES / 1e6} MB")

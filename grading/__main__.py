@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="one HTML page: what to teach again, whom to look at")
     page.add_argument("unit", metavar="UNIT")
     page.add_argument("--to", type=Path, help="the file (reports/UNIT.html)")
+    page.add_argument(
+        "--pseudonyms", action="store_true", help="numbers in place of the students' names"
+    )
 
     table = commands.add_parser("export", help="the grades as a table")
     table.add_argument("units", nargs="*", metavar="UNIT")
@@ -85,8 +88,9 @@ def report(arguments: argparse.Namespace) -> int:
 
     root = arguments.course.resolve()
     path = arguments.to or root / "reports" / f"{arguments.unit}.html"
+    text = run(root, arguments.unit, arguments.pseudonyms)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(run(root, arguments.unit), "utf-8")
+    path.write_text(text, "utf-8")
     print(path)
     return 0
 
@@ -132,14 +136,14 @@ def autograde(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and give its exit status."""
-    from grading.gradebook import CourseError
+    from grading.gradebook import CourseError, UnknownUnit
 
     arguments = parser().parse_args(argv)
     try:
         return globals()[arguments.command](arguments)
     except (CourseError, NoSandbox) as error:
         print(f"kdgrade: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, UnknownUnit) else 2
     except KeyboardInterrupt:
         print("kdgrade: stopped; run it again and it goes on here", file=sys.stderr)
         return 130

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from nbgrader.coursedir import CourseDirectory
@@ -80,13 +78,13 @@ def _autograde_unit(
 ) -> None:
     store = Store(root, unit)
     standing = writer.graded(unit)
-    waiting: dict[str, list[Job]] = defaultdict(list)
-    for job in _jobs(root, writer.coursedir, unit, settings):
-        waiting[job.student].append(job)
-    done = {s: [store.last(job, len(jobs) > 1) for job in jobs] for s, jobs in waiting.items()}
-    if settings.force:
-        done = {student: [None] * len(jobs) for student, jobs in waiting.items()}
-    todo = [j for s, jobs in waiting.items() for j, o in zip(jobs, done[s], strict=True) if not o]
+    run = _Run.open(root, writer.coursedir, unit, settings, store)
+    tickets = run.tickets()
+    done = {
+        student: [None if settings.force else _light(store.last(t, len(of))) for t in of]
+        for student, of in tickets.items()
+    }
+    todo = [t for s, of in tickets.items() for t, o in zip(of, done[s], strict=True) if not o]
     ready = []
     for student, outcomes in done.items():
         if all(outcomes):
@@ -97,25 +95,47 @@ def _autograde_unit(
             else:
                 tally.unchanged += 1
     pool = _pool(settings, len(todo))
+    failed = tally.failed
     with tqdm(total=len(todo) + len(ready), desc=unit, unit="submission") as bar:
+
+        def finish(best: Outcome) -> None:
+            attempts = len(tickets[best.student])
+            best = store.last(best, attempts) or best
+            if attempts > 1:
+                store.keep(best)
+            _enter(best, store, writer, tally, bar)
+
         try:
-            for outcome in ready:
-                if store.outcome(outcome.student) != outcome:
-                    store.keep(outcome)
-                _enter(outcome, store, writer, tally, bar)
+            for best in ready:
+                finish(best)
                 bar.update()
-            for outcome in pool.run(todo) if todo else ():
-                jobs, outcomes = waiting[outcome.student], done[outcome.student]
-                if len(jobs) > 1:
-                    store.keep_try(outcome)
-                outcomes[[job.key for job in jobs].index(outcome.key)] = outcome
+            for outcome in pool.run(map(run.job, todo)) if todo else ():
+                of, outcomes = tickets[outcome.student], done[outcome.student]
+                if len(of) == 1:
+                    _compare(outcome, store.outcome(outcome.student))
+                store.keep_try(outcome, len(of))
+                place = [ticket.key for ticket in of].index(outcome.key)
+                outcomes[place] = _light(outcome)
                 if all(outcomes):
-                    best = _best(outcomes)
-                    store.keep(best)
-                    _enter(best, store, writer, tally, bar)
+                    finish(_best(outcomes))
                 bar.update()
         finally:
             pool.close()
+    if tally.failed == failed:
+        store.end_run()
+
+
+def _light(outcome: Outcome | None) -> Outcome | None:
+    """Leave the notebook out, so that a thousand outcomes fit into memory."""
+    return outcome and replace(outcome, notebook="")
+
+
+def _compare(outcome: Outcome, before: Outcome | None) -> None:
+    """Warn of a file that earns less than the one that stood before it."""
+    known = before and before.status == "graded" and before.file not in ("", outcome.file)
+    if before and known and outcome.points < before.points:
+        words = f"{before.points:g} points, this one {outcome.points:g}"
+        outcome.eye.append(f"the file graded before this one earned {words}")
 
 
 def _best(outcomes: list[Outcome]) -> Outcome:
@@ -150,41 +170,94 @@ def _enter(outcome: Outcome, store: Store, writer: Writer, tally: Tally, bar: tq
     bar.set_postfix(refused=tally.refused, failed=tally.failed, refresh=False)
 
 
-def _jobs(root: Path, coursedir: CourseDirectory, unit: str, settings: Settings) -> Iterator[Job]:
-    """Make a job of each submission of a unit; of each attempt, if the best one counts."""
-    path = Path(coursedir.format_path(coursedir.release_directory, ".", unit)) / f"{unit}.ipynb"
-    if not path.is_file():
-        raise CourseError(f"There is no released notebook {path}.")
-    release = path.read_text("utf-8")
-    try:
-        template = Template.read(path)
-    except ValueError as error:
-        raise CourseError(str(error)) from None
-    # Drawn anew for each run: a record from anywhere else is worth nothing.
-    seeds = {name: secrets.randbits(31) for name in template.by_check}
-    chosen = repr(sorted(asdict(settings.limits).items())) + str(settings.everything)
-    context = digest(release.encode(), code_digest().encode(), chosen.encode())
-    for student, folder in submissions(coursedir, unit):
-        content, refused = b"", ""
+@dataclass(frozen=True)
+class Ticket:
+    """One file that is to be graded: all of a job but its content, which is read when needed.
+
+    Attributes:
+        student: whose it is.
+        key: a hash of all that the result depends on.
+        file: a hash of its content.
+        path: where it lies.
+        refused: why it cannot be read, or "".
+    """
+
+    student: str
+    key: str
+    file: str
+    path: Path | None
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all jobs of a unit in one run share."""
+
+    root: Path
+    coursedir: CourseDirectory
+    unit: str
+    settings: Settings
+    release: str
+    context: str
+    seeds: dict[str, int]
+
+    @classmethod
+    def open(
+        cls, root: Path, coursedir: CourseDirectory, unit: str, settings: Settings, store: Store
+    ) -> _Run:
+        """Begin a run, or go on with the one that was interrupted, with its seeds."""
+        folder = coursedir.format_path(coursedir.release_directory, ".", unit)
+        path = Path(folder) / f"{unit}.ipynb"
+        if not path.is_file():
+            raise CourseError(f"There is no released notebook {path}.")
+        release = path.read_text("utf-8")
         try:
-            content = read_file(find_notebook(folder, unit))
+            template = Template.read(path)
+        except ValueError as error:
+            raise CourseError(str(error)) from None
+        chosen = repr(sorted(asdict(settings.limits).items())) + str(settings.everything)
+        context = digest(release.encode(), code_digest().encode(), chosen.encode())
+        seeds = store.begin_run(context, sorted(template.by_check))
+        return cls(root, coursedir, unit, settings, release, context, seeds)
+
+    def tickets(self) -> dict[str, list[Ticket]]:
+        """List what was handed in, by the student; each attempt, if the best one counts."""
+        found: dict[str, list[Ticket]] = {}
+        for student, folder in submissions(self.coursedir, self.unit):
+            try:
+                last = self._ticket(student, find_notebook(folder, self.unit))
+            except Refused as reason:
+                last = self._ticket(student, None, str(reason))
+            best = self.settings.policy == "best"
+            paths = Attempts(self.root, self.unit, student).files() if best else []
+            earlier = [self._ticket(student, path) for path in paths]
+            found[student] = [*(t for t in earlier if t.file != last.file), last]
+        return found
+
+    def _ticket(self, student: str, path: Path | None, refused: str = "") -> Ticket:
+        content = b"" if path is None else read_file(path)
+        key = digest(self.context.encode(), content, refused.encode())
+        return Ticket(student, key, digest(content), path, refused)
+
+    def job(self, ticket: Ticket) -> Job:
+        """Make a job, now that a worker is free."""
+        content, refused = b"", ticket.refused
+        try:
+            content = read_file(ticket.path) if ticket.path else b""
         except Refused as reason:
             refused = str(reason)
-        earlier = Attempts(root, unit, student).contents() if settings.policy == "best" else []
-        for attempt in [*(c for c in earlier if c != content), content]:
-            words = refused if attempt is content else ""
-            yield Job(
-                unit,
-                student,
-                digest(context.encode(), attempt, words.encode()),
-                attempt,
-                release,
-                seeds,
-                limits=settings.limits,
-                sandboxed=settings.sandboxed,
-                everything=settings.everything,
-                refused=words,
-            )
+        return Job(
+            self.unit,
+            ticket.student,
+            ticket.key,
+            content,
+            self.release,
+            self.seeds,
+            limits=self.settings.limits,
+            sandboxed=self.settings.sandboxed,
+            everything=self.settings.everything,
+            refused=refused,
+        )
 
 
 def submissions(coursedir: CourseDirectory, unit: str) -> Iterator[tuple[str, Path]]:

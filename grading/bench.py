@@ -1,19 +1,25 @@
 """`make bench-grading`: nbgrader's serial autograde and kdgrade on the same submissions.
 
 Sixty invented students hand in a unit: a third right, a third with a known mistake in every
-exercise, a third half done. `--scale` grades 10, 100 and 300 with kdgrade alone.
+exercise, a third half done. `--many 1000` grades so many with kdgrade alone and prints what memory
+its processes hold on the way.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from grading.course import Course
 from grading.notebooks import REPOSITORY, answers, exercises, fill, mistake, solution
@@ -49,18 +55,39 @@ def make(root: Path, unit: str, count: int) -> Course:
     return course
 
 
-def seconds(root: Path, *line: str) -> float:
-    """How long a command takes in a folder."""
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: seconds on the clock, and of all processors together."""
+
+    wall: float
+    cpu: float
+
+
+def run(root: Path, *line: str, watch: Callable[[psutil.Process], None] | None = None) -> Cost:
+    """Run a command in a folder; `watch` is called with its process twice a second."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KDLIB_")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["PYTHONPATH"] = str(REPOSITORY)
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", *line], cwd=root, env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(line)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.perf_counter() - start
+    start, used = time.perf_counter(), _cpu()
+    with (root / "bench.log").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *line], cwd=root, env=environment, stdout=log, stderr=log
+        )
+        while process.poll() is None:
+            if watch:
+                with contextlib.suppress(psutil.Error):
+                    watch(psutil.Process(process.pid))
+            time.sleep(0.5 if watch else 0.05)
+        if process.returncode:
+            log.seek(0)
+            raise RuntimeError(f"{' '.join(line)} failed:\n{log.read()[-4000:]}")
+    return Cost(time.perf_counter() - start, _cpu() - used)
+
+
+def _cpu() -> float:
+    """Seconds of processor time that children which have ended took, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def points(course: Course, unit: str) -> dict[str, float]:
@@ -76,30 +103,55 @@ def peak(course: Course, unit: str) -> float:
 def compare(unit: str, count: int, jobs: int) -> None:
     """Print both times, whether the points agree, and the ratio."""
     course = make(ROOT / "compare", unit, count)
-    print(f"{count} submissions of {unit}, {jobs} jobs")
-    ours = seconds(course.root, "grading", "autograde", unit, "--jobs", str(jobs))
+    print(f"{count} submissions of {unit}, {jobs} jobs, sandboxed")
+    ours = run(course.root, "grading", "autograde", unit, "--jobs", str(jobs))
     kdgrade = points(course, unit)
-    print(f"  kdgrade autograde   {ours:7.1f} s   {ours / count:6.2f} s each")
+    _say("kdgrade autograde", ours, count)
     shutil.rmtree(course.root / "autograded")
     (course.root / "gradebook.db").unlink()
     course.nbgrader("generate_assignment", unit, "--force")
-    stock = seconds(course.root, "nbgrader", "autograde", unit)
-    print(f"  nbgrader autograde  {stock:7.1f} s   {stock / count:6.2f} s each")
+    stock = run(course.root, "nbgrader", "autograde", unit)
+    _say("nbgrader autograde", stock, count)
     same = kdgrade == points(course, unit)
-    print(f"  ratio {stock / ours:.2f}; the points {'agree' if same else 'DIFFER'}")
+    print(f"  the points {'agree' if same else 'DIFFER'}")
+    ratios = f"{stock.wall / ours.wall:.1f} by the clock, {stock.cpu / ours.cpu:.1f} in CPU time"
+    print(f"  ratio {ratios}, starting included")
     print(f"  at most {peak(course, unit):.0f} MB for one submission")
 
 
-def scale(unit: str, counts: list[int], jobs: int) -> None:
-    """Print how the time and the memory of kdgrade grow with the number of submissions."""
-    for count in counts:
-        course = make(ROOT / "scale", unit, count)
-        took = seconds(course.root, "grading", "autograde", unit, "--jobs", str(jobs))
-        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(
-            f"  {count:4} submissions {took:7.1f} s  {took / count:5.2f} s each; largest process "
-            f"so far {largest:.0f} MB, student code {peak(course, unit):.0f} MB"
-        )
+def _say(what: str, cost: Cost, count: int) -> None:
+    each = f"{cost.wall / count:6.2f} s each, {cost.cpu / count:6.2f} s CPU each"
+    print(f"  {what:<18} {cost.wall:7.1f} s  {each}", flush=True)
+
+
+def many(unit: str, count: int, jobs: int) -> None:
+    """Print what memory the processes of kdgrade hold while they grade so many submissions."""
+    course = make(ROOT / "many", unit, count)
+    done = course.root / ".kdgrade" / unit / "entered"
+    print(f"{count} submissions of {unit}, {jobs} jobs; MB of the writer, of workers and kernels")
+    steps = iter(range(0, count + 1, max(1, count // 10)))
+    following = next(steps)
+
+    def watch(process: psutil.Process) -> None:
+        nonlocal following
+        entered = len(list(done.glob("*.json"))) if done.is_dir() else 0
+        if following is not None and entered >= following:
+            held = process.memory_info().rss / 2**20
+            others = [_private(child) for child in process.children(recursive=True)]
+            print(f"  {entered:5} entered  {held:6.0f}  {sum(others):6.0f}", flush=True)
+            while following is not None and following <= entered:
+                following = next(steps, None)
+
+    cost = run(course.root, "grading", "autograde", unit, "--jobs", str(jobs), watch=watch)
+    _say("kdgrade autograde", cost, count)
+    print(f"  at most {peak(course, unit):.0f} MB for one submission")
+
+
+def _private(process: psutil.Process) -> float:
+    """Megabytes that a process shares with nobody."""
+    with contextlib.suppress(psutil.Error):
+        return process.memory_full_info().uss / 2**20
+    return 0.0
 
 
 def main() -> None:
@@ -108,10 +160,10 @@ def main() -> None:
     parser.add_argument("--unit", default="02_soft_targets")
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--scale", type=int, nargs="*", help="instead: these many submissions")
+    parser.add_argument("--many", type=int, default=0, help="instead: memory over so many")
     chosen = parser.parse_args()
-    if chosen.scale is not None:
-        scale(chosen.unit, chosen.scale or [10, 100, 300], chosen.jobs)
+    if chosen.many:
+        many(chosen.unit, chosen.many, chosen.jobs)
     else:
         compare(chosen.unit, chosen.count, chosen.jobs)
 

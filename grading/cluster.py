@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from grading.outcome import Job, Outcome, failed
 from grading.pool import work
@@ -25,21 +26,35 @@ class DaskPool:
             ) from None
         self.client = Client(address)
 
-    def run(self, jobs: list[Job]) -> Iterator[Outcome]:
-        """Grade the jobs and yield the outcomes as they come."""
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Grade the jobs and yield the outcomes as they come; only a few jobs wait out there."""
         from distributed import as_completed
 
-        futures = {
-            self.client.submit(work, job, key=f"kdgrade-{job.key}", pure=False, retries=2): job
-            for job in jobs
-        }
-        for future in as_completed(list(futures)):
-            error = future.exception()
-            if error is None:
-                yield future.result()
-            else:
-                yield failed(futures[future], f"{type(error).__name__}: {error}")
+        waiting = iter(jobs)
+        futures: dict[Any, Job] = {}
+
+        def submit() -> Any:
+            job = next(waiting, None)
+            if job is None:
+                return None
+            name = f"kdgrade-{job.student}-{job.key}"
+            future = self.client.submit(work, job, key=name, pure=False, retries=2)
+            futures[future] = job
+            return future
+
+        window = 2 * max(2, len(self.client.scheduler_info()["workers"]))
+        first = [future for _ in range(window) if (future := submit())]
+        coming = as_completed(first)
+        for future in coming:
+            job, error = futures.pop(future), future.exception()
+            yield (
+                future.result()
+                if error is None
+                else failed(job, f"{type(error).__name__}: {error}")
+            )
             future.release()
+            if more := submit():
+                coming.add(more)
 
     def close(self) -> None:
         """Let go of the cluster, which goes on."""

@@ -12,7 +12,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from grading.forkserver import ForkServer
+from grading.forkserver import ForkServer, ServerGone
 from grading.kernel import ForkedKernelManager
 from grading.sandbox import MEGABYTE, Limits
 from kdlib.checks import wire
@@ -123,22 +123,28 @@ class Life:
         """Start the kernel, and once more if it does not answer."""
         try:
             await self._start()
+        except ServerGone:
+            raise
         except RuntimeError:
             self.server.ask("kill")
             await self._start()
         return self
 
     async def _start(self) -> None:
-        self.client = Client(ForkedKernelManager(self.server), self.limits)
+        manager, self.server.spare = self.server.spare, None
+        self.client = Client(manager or ForkedKernelManager(self.server), self.limits)
         await self.client.async_start_new_kernel()
         await self.client.async_start_new_kernel_client()
 
     async def __aexit__(self, *error: object) -> None:
-        """End it, whatever happened."""
+        """End it, whatever happened, and have the next one forked while others work."""
         try:
             await self.client._async_cleanup_kernel()
+        except ServerGone:
+            raise
         except Exception:
             self.server.ask("kill")
+        self.server.spare = ForkedKernelManager(self.server)
 
     async def run(self, source: str, limit: float | None = None) -> list[NotebookNode]:
         """Run some source and give its outputs.
@@ -156,6 +162,8 @@ class Life:
         self.client.timeout = max(1, round(seconds))
         try:
             await asyncio.wait_for(self.client.async_execute_cell(cell, 0), seconds + 30)
+        except ServerGone:
+            raise
         except (CellTimeoutError, TimeoutError):
             raise Lost(f"it was stopped after {seconds:.0f} s") from None
         except DeadKernelError:

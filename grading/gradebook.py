@@ -29,6 +29,10 @@ class CourseError(Exception):
     """The course folder is not ready; the message says what to do."""
 
 
+class UnknownUnit(CourseError):
+    """There is no such unit, or it was not generated yet; the message says which there are."""
+
+
 def read_config(root: Path, db: str = "") -> Config:
     """Read the course's nbgrader_config.py, from its folder, as nbgrader does."""
     if not (root / "nbgrader_config.py").exists():
@@ -103,7 +107,7 @@ class Writer:
             try:
                 gradebook.find_notebook(unit, unit)
             except MissingEntry:
-                raise CourseError(
+                raise UnknownUnit(
                     f"The gradebook does not know {unit}. Run `nbgrader generate_assignment "
                     f"{unit} --force` first, in the instructor's copy of the course."
                 ) from None

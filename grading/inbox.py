@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from grading.reading import LARGEST_FILE, Refused, read_file
 
@@ -23,12 +24,41 @@ COPIES = re.compile(
     r"^(?:(?:copy of|kopie von|copia de|copie de)\s+)+|(?:\s*\(\d+\)|\s*- copy|-copy\d*|-\d+)+$",
     re.IGNORECASE,
 )
-NAMES = (  # as Moodle, Canvas and people call what they download or send
-    re.compile(r"(?P<who>[^/]+?)_(?P<number>\d+)_assignsubmission_[a-z]+_?/?(?P<file>[^/]*)"),
-    re.compile(r"(?P<who>[a-z0-9.\-]+?)(?:_LATE)?_(?P<number>\d+)_\d+_(?P<file>[^/]+)"),
-    re.compile(r"(?P<who>[^/_]+)_(?P<file>\d\d_[^/]+)"),
-)
+PLATFORMS = {  # as they name what a teacher downloads
+    "moodle": re.compile(
+        r"(?P<who>[^/]+?)_(?P<number>\d+)_assignsubmission_[a-z]+_?/?(?P<file>[^/]*)"
+    ),
+    "canvas": re.compile(
+        r"(?P<who>[^\W_A-Z][^\W_A-Z.\-]*?)(?:_LATE)?_(?P<number>\d+)_\d+_(?P<file>[^/]+)"
+    ),
+}
+PERSON = re.compile(r"(?P<who>[^/]+?)_(?P<file>\d\d_[a-z][^/]*)")  # as people do
 UNIT = re.compile(r"\d\d_[a-z0-9_]+")
+
+
+class Guess(NamedTuple):
+    """What a file's name and the folders it lies in tell.
+
+    Attributes:
+        who: the student, or "".
+        unit: or "".
+        number: that the learning platform gave the student, or "".
+        platform: "moodle", "canvas" or "".
+        name: of the student, as it stands there.
+        other: another name that stands there and may be somebody else's, or "".
+        conflict: whether the platform's own names contradict each other.
+    """
+
+    who: str = ""
+    unit: str = ""
+    number: str = ""
+    platform: str = ""
+    name: str = ""
+    other: str = ""
+    conflict: bool = False
+
+
+NOTHING = Guess()
 
 
 @dataclass(frozen=True)
@@ -39,17 +69,17 @@ class Found:
         label: where it was, for people to read.
         who: the student, as far as the name tells, or "".
         unit: as far as the name tells, or "".
-        number: that the learning platform gave the student, or "".
         content: its bytes.
         refused: why there are none, or "".
+        guess: all that the names tell.
     """
 
     label: str
     who: str = ""
     unit: str = ""
-    number: str = ""
     content: bytes = b""
     refused: str = ""
+    guess: Guess = NOTHING
 
 
 def find(path: Path) -> Iterator[Found]:
@@ -122,28 +152,62 @@ def _archive(content: bytes, label: str, depth: int) -> Iterator[Found]:
 
 def _found(label: str, content: bytes = b"", refused: str = "", hint: str = "") -> Found:
     """Say whose a notebook is; an archive's own name tells nothing when it holds several."""
-    who, unit, number = guess(hint or label)
-    return Found(label, who, unit, number, content, refused)
+    told = guess(hint or label)
+    if told.conflict:
+        refused = refused or (
+            f"Its folder says {told.who}, its own name says {told.other}. Whose is it? Take it in "
+            "by itself, with --student."
+        )
+    return Found(label, told.who, told.unit, content, refused, told)
 
 
-def guess(label: str) -> tuple[str, str, str]:
-    """Tell who, which unit and which number, from a file's name and the folders it lies in."""
+def people(path: Path) -> set[str]:
+    """Give the students whom a learning platform's names in a file, folder or archive tell of."""
+    labels = [path.name]
+    if path.is_dir() and not path.is_symlink():
+        labels = [file.relative_to(path).as_posix() for file in path.rglob("*")]
+    elif path.suffix.lower() == ".zip" and path.is_file() and not path.is_symlink():
+        try:
+            with zipfile.ZipFile(path) as archive:
+                labels = archive.namelist()[:MOST_MEMBERS]
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+            labels = []
+    told = (guess(label.replace("\\", "/")) for label in labels)
+    return {found.who for found in told if found.platform and found.who}
+
+
+def guess(label: str) -> Guess:
+    """Tell who, which unit and which number, from a file's name and the folders it lies in.
+
+    In what a learning platform packed, its own name says whose a file is, and nothing else does.
+    """
     parts = [part for part in label.split("/") if part not in ("", ".", "..")]
     stem = re.sub(r"\.(?:ipynb|zip)$", "", parts[-1] if parts else "", flags=re.IGNORECASE)
     clean = COPIES.sub("", stem).strip()
     folders = parts[:-1]
     unit = next((p for p in (clean, *reversed(folders)) if UNIT.fullmatch(p)), "")
-    for text in (clean, *reversed(folders)):
-        for pattern in NAMES:
-            if match := pattern.fullmatch(text):
-                file = COPIES.sub("", match["file"]).strip()
-                unit = unit or (UNIT.search(file) or [""])[0]
-                number = match.groupdict().get("number", "")
-                return student_id(match["who"]), unit, number
-    for folder in reversed(folders):
-        if not UNIT.fullmatch(folder):
-            return student_id(folder), unit, ""
-    return "", unit, ""
+    packed = [
+        (platform, match, text)
+        for text in (*folders, clean)
+        for platform, pattern in PLATFORMS.items()
+        if (match := pattern.fullmatch(text))
+    ]
+    if packed:
+        platform, match, text = packed[0]
+        file = COPIES.sub("", match["file"]).strip() or clean
+        unit = unit or (UNIT.search(file) or UNIT.search(clean) or [""])[0]
+        own = PERSON.fullmatch(file if text is clean else clean)
+        claims = [student_id(m["who"]) for _, m, _ in packed[1:]]
+        claims += [student_id(own["who"])] if own and not packed[1:] else []
+        who = student_id(match["who"])
+        other = next((claim for claim in claims if claim != who), "")
+        conflict = any(m["number"] != match["number"] for _, m, _ in packed[1:])
+        return Guess(who, unit, match["number"], platform, match["who"], other, conflict)
+    folder = next((f for f in reversed(folders) if not UNIT.fullmatch(f)), "")
+    if match := PERSON.fullmatch(clean):
+        unit = unit or (UNIT.search(match["file"]) or [""])[0]
+        return Guess(student_id(match["who"]), unit, other=student_id(folder))
+    return Guess(student_id(folder), unit)
 
 
 def student_id(name: str) -> str:

@@ -12,7 +12,9 @@ from grading.judging import Verdict, judged, lost, outputs
 from grading.normalise import Normalised, normalise
 from grading.outcome import Job, Outcome
 from grading.reading import Refused
+from grading.relevance import relevant
 from grading.replay import Check, Replay, Run, Step
+from grading.store import digest
 from grading.suspect import suspicions
 from grading.template import Template
 from kdlib.checks import catalogue
@@ -21,7 +23,7 @@ from kdlib.checks import catalogue
 def grade(job: Job, server: ForkServer) -> Outcome:
     """Grade one submission; whatever goes wrong becomes an outcome, too."""
     start = time.monotonic()
-    outcome = Outcome(job.unit, job.student, job.key, "graded")
+    outcome = Outcome(job.unit, job.student, job.key, "graded", file=digest(job.content))
     try:
         if job.refused:
             raise Refused(job.refused)
@@ -38,7 +40,7 @@ def grade(job: Job, server: ForkServer) -> Outcome:
 
 
 def plan(normalised: Normalised, job: Job) -> list[Step]:
-    """List the code cells to run: all, or those up to the last check."""
+    """List the code cells to run: all, or those that an answer may depend on."""
     steps: list[Step] = []
     question = ""
     for cell in normalised.notebook.cells:
@@ -56,9 +58,12 @@ def plan(normalised: Normalised, job: Job) -> list[Step]:
         else:
             question = slot.question if slot and slot.role == "answer" else ""
             steps.append(Step(cell, None, question, released))
+    if job.everything:
+        return steps
     last = max((n for n, step in enumerate(steps) if step.check), default=-1)
-    keep = len(steps) if job.everything else last + 1
-    return steps[:keep]
+    steps = steps[: last + 1]
+    sources = [(s.cell.source, bool(s.check or s.question) or not s.released) for s in steps]
+    return [step for step, keep in zip(steps, relevant(sources), strict=True) if keep]
 
 
 def _judge(outcome: Outcome, normalised: Normalised, steps: list[Step], run: Run) -> None:
@@ -88,20 +93,19 @@ def _judge(outcome: Outcome, normalised: Normalised, steps: list[Step], run: Run
         stopped = "the process had to be started again"
         outcome.eye.append(f"{stopped} {run.lives - 1} time{'s' if run.lives > 2 else ''}")
     outcome.repairs = normalised.repairs
-    outcome.eye += suspicions(_own_code(normalised))
+    cells = (slot.cell for slot in normalised.slots.values())
+    given = [cell.source for cell in cells if cell.cell_type == "code"]
+    outcome.eye += suspicions(_own_code(normalised), given)
     outcome.lives, outcome.peak = run.lives, run.peak
 
 
 def _own_code(normalised: Normalised) -> dict[str, str]:
-    """The student's code by the question, without lines that the release has, too."""
-    lines = {
-        line.strip() for slot in normalised.slots.values() for line in slot.cell.source.splitlines()
-    }
+    """The student's code, by the question."""
     found: dict[str, str] = {}
     for cell in normalised.notebook.cells:
         if cell.cell_type == "code" and cell.id not in normalised.released:
             slot = normalised.slots.get(cell.id)
             where = slot.question if slot and slot.question else "another cell"
-            own = [line for line in cell.source.splitlines() if line.strip() not in lines]
-            found[where] = found.get(where, "") + "\n".join(own) + "\n"
+            found.setdefault(where, "")
+            found[where] += cell.source + "\n"
     return found

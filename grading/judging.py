@@ -10,6 +10,7 @@ from nbformat.v4 import new_output
 from kdlib.checks import wire
 from kdlib.checks.exercise import Exercise
 from kdlib.checks.judge import judge
+from kdlib.checks.shadow import explained
 from kdlib.checks.verdict import Result, Verdict
 
 
@@ -31,7 +32,7 @@ def judged(exercise: Exercise, text: Any, seed: int) -> tuple[Verdict, str]:
             return nothing(exercise, f"What it returns cannot be looked at ({kind})."), ""
         return nothing(exercise, f"`{exercise.name}` is a {kind}, not a function."), ""
     try:
-        return judge(exercise, record, seed), ""
+        return explained(judge(exercise, record, seed), wire.shadowed_in(text)), ""
     except Exception as error:  # a record that no honest answer leaves
         words = f"the record could not be judged ({type(error).__name__})"
         return nothing(exercise, "What it returned could not be judged."), words

@@ -35,8 +35,7 @@ class ForkProvisioner(KernelProvisionerBase):
         return await super().pre_launch(cmd=[], **kwargs)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Fork a kernel; `cmd` is not used."""
-        self.server.ask("launch", connection_file=self.parent.connection_file)
+        """Give the connection of the kernel that the manager had forked; `cmd` is not used."""
         self._started = True
         return self.connection_info
 
@@ -86,7 +85,10 @@ class BoundedClient(AsyncKernelClient):
 
 
 class ForkedKernelManager(AsyncKernelManager):
-    """Manages one kernel of a fork server, over sockets in a folder of its own."""
+    """Manages one kernel of a fork server, over sockets in a folder of its own.
+
+    The kernel is forked at once: one that is made ahead of need is ready when it is started.
+    """
 
     def __init__(self, server: ForkServer) -> None:
         room = server.room()
@@ -103,3 +105,5 @@ class ForkedKernelManager(AsyncKernelManager):
             kernel_id="kdgrade", kernel_spec=self._kernel_spec, parent=self
         )
         self.provisioner.server = server
+        self.write_connection_file()
+        server.ask("launch", connection_file=self.connection_file)

@@ -20,6 +20,7 @@ from grading.disarm import disarmed
 from grading.reading import Piece, Refused, read_cells
 from grading.template import ANCHOR, CHECK, Slot, Template
 
+MAGIC_BELOW = re.compile(r"\A(?P<above>(?:[ \t]*(?:#.*)?\n)+)(?P<magic>%%\w.*)(?:\n|\Z)")
 MAKE = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
 
 
@@ -62,9 +63,26 @@ def normalise(content: bytes, template: Template) -> Normalised:
         Refused: it cannot be graded; the message says why, in words for the student.
     """
     pieces = [part for piece in read_cells(content) for part in _split(piece, template)]
-    sorted_ = _sort(pieces, _places(pieces, template), template)
+    places = _places(pieces, template)
+    sorted_ = _sort(pieces, places, template)
+    for piece, place in zip(pieces, places, strict=True):
+        if lifted := _magic_on_top(piece):
+            piece.source = lifted
+            where = _what(template.slots[place]) if place is not None else "a cell of the student's"
+            sorted_.repairs.append(f"a cell magic was moved to the top of {where}")
     _require_this_unit(pieces, sorted_, template)
     return _assemble(sorted_, template)
+
+
+def _magic_on_top(piece: Piece) -> str:
+    """Move a cell magic above the comments that stand over it; "" when there is nothing to do.
+
+    IPython takes it for one in the first line only, and the first line of an answer is its anchor.
+    """
+    found = MAGIC_BELOW.match(piece.source) if piece.kind == "code" else None
+    if not found or "#" not in found["above"]:
+        return ""
+    return f"{found['magic']}\n{found['above']}{piece.source[found.end() :]}"
 
 
 def _split(piece: Piece, template: Template) -> list[Piece]:

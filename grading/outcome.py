@@ -52,6 +52,7 @@ class Outcome:
         lives: how many kernels it took.
         peak: bytes of memory that the student's processes used.
         seconds: that it took.
+        file: a hash of what was handed in.
     """
 
     unit: str
@@ -66,6 +67,7 @@ class Outcome:
     lives: int = 0
     peak: int = 0
     seconds: float = 0.0
+    file: str = ""
 
     @property
     def points(self) -> float:

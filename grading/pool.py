@@ -17,27 +17,42 @@ from grading.outcome import Job, Outcome, failed
 _server: Any = None  # of this worker process
 
 
-def work(job: Job) -> Outcome:
+def work(job: Job, tries: int = 2) -> Outcome:
     """Grade a job in this process, on a fork server that it keeps.
 
     This is all that an executor has to be able to run elsewhere: a function of plain data.
+
+    Args:
+        job: what to grade.
+        tries: how many fork servers the job may see end.
     """
-    global _server
-    from grading.forkserver import ForkServer
+    from grading.forkserver import ServerGone
     from grading.job import grade
     from grading.sandbox import require_sandbox
 
     try:
         if job.sandboxed:
             require_sandbox()
-        if _server is None or _server.process.poll() is not None or _server.made_for != _kind(job):
-            close()
-            _server = ForkServer(job.limits, job.sandboxed)
-            _server.made_for = _kind(job)
-        return grade(job, _server)
+        return grade(job, _fork_server(job))
+    except ServerGone:
+        close()
+        return work(job, tries - 1) if tries > 1 else failed(job, traceback.format_exc(limit=-3))
     except Exception:
         close()  # whatever it is in, a new one is in a known state
         return failed(job, traceback.format_exc(limit=-3))
+
+
+def _fork_server(job: Job) -> Any:
+    """Give this process's fork server; a new one where it ended or was made for other limits."""
+    from grading.forkserver import ForkServer
+
+    global _server
+    made_for = job.limits, job.sandboxed
+    if _server is None or _server.process.poll() is not None or _server.made_for != made_for:
+        close()
+        _server = ForkServer(*made_for)
+        _server.made_for = made_for
+    return _server
 
 
 def close() -> None:
@@ -46,10 +61,6 @@ def close() -> None:
     if _server is not None:
         _server.close()
         _server = None
-
-
-def _kind(job: Job) -> tuple:
-    return job.limits, job.sandboxed
 
 
 class LocalPool:

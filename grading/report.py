@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import html
+import json
+import re
+import secrets
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import nbformat
+from nbgrader.coursedir import CourseDirectory
+
+from grading import register
+from grading.collect import Attempts, released
+from grading.gradebook import UnknownUnit, read_config
 from grading.outcome import Outcome
+from grading.overlap import Text, groups, published, shape
 from grading.store import Store
+from grading.template import ANCHOR
 from kdlib.checks import catalogue
 
+MOST_OVERLAPS = 60
+WORD = re.compile(r"[A-Za-z_]\w*")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color-scheme: light dark }
@@ -20,6 +37,8 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884;
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .bar { display: inline-block; height: .8em; background: #0072B2 }
 .warn .bar { background: #D55E00 } small { opacity: .75 }
+table.two { table-layout: fixed } pre { white-space: pre-wrap; font-size: 12px; margin: 0 }
+mark { background: #E69F0055; color: inherit }
 """
 
 
@@ -35,24 +54,153 @@ class Line:
     mistakes: Counter[str] = field(default_factory=Counter)
 
 
-def report(root: Path, unit: str) -> str:
-    """Write the page of one unit from the stored outcomes."""
-    outcomes = list(Store(root, unit).outcomes())
+def report(root: Path, unit: str, pseudonyms: bool = False) -> str:
+    """Write the page of one unit from the stored outcomes.
+
+    Args:
+        root: the course folder.
+        unit: its name.
+        pseudonyms: True gives the students numbers in place of their names.
+
+    Raises:
+        UnknownUnit: there is none of this name.
+    """
+    coursedir = CourseDirectory(config=read_config(root))
+    release = {path.stem: path for path in released(coursedir)}
+    store = Store(root, unit)
+    if unit not in release and not (store.folder / "outcomes").is_dir():
+        known = ", ".join(release) or "none was generated yet"
+        raise UnknownUnit(f"There is no unit {unit}; there are {known}.")
+    outcomes, texts = [], []
+    given = _code(release[unit]) if unit in release else {}
+    for outcome in store.outcomes():
+        texts += _texts(outcome, given)
+        outcomes.append(replace(outcome, notebook=""))
+    refused = register.refusals(root, unit)
+    named = {o.student for o in outcomes} | {r.student for r in refused if r.student}
+    name = _names(named, pseudonyms)
     graded = [outcome for outcome in outcomes if outcome.status == "graded"]
     parts = [f"<h1>{_text(unit)}</h1>", _summary(outcomes)]
     if graded:
         parts += [_distribution(graded), *_exercises(graded)]
+    door = [
+        (name(r.student or "?"), [r.words if pseudonyms else f"{r.label}: {r.words}"])
+        for r in refused
+    ]
+    worse = ((o.student, Attempts(root, unit, o.student).worse()) for o in outcomes)
     parts += [
-        _people("Needs a person's eye", [(o.student, o.eye) for o in graded if o.eye]),
-        _people("Refused", [(o.student, [o.words]) for o in outcomes if o.status == "refused"]),
-        _people("Failed", [(o.student, [o.words]) for o in outcomes if o.status == "failed"]),
-        _people("Repaired", [(o.student, o.repairs) for o in graded if o.repairs]),
+        _people("Needs a person's eye", [(name(o.student), o.eye) for o in outcomes if o.eye]),
+        _people("A later attempt with less in it", [(name(s), [w]) for s, w in worse if w]),
+        _overlaps(texts, coursedir, unit, given, name, len(graded)),
+        _people("Refused when collected", door),
+        _people("Refused", [(name(o.student), [o.words]) for o in _with(outcomes, "refused")]),
+        _people("Failed", [(name(o.student), [o.words]) for o in _with(outcomes, "failed")]),
+        _people("Repaired", [(name(o.student), o.repairs) for o in graded if o.repairs]),
     ]
     return (
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
         f"<title>{_text(unit)}</title><style>{STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _with(outcomes: list[Outcome], status: str) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.status == status]
+
+
+def _names(students: set[str], pseudonyms: bool) -> Callable[[str], str]:
+    """Give a function that names a student; pseudonyms are numbers in an order drawn anew."""
+    if not pseudonyms:
+        return lambda student: student
+    drawn = sorted(students)
+    secrets.SystemRandom().shuffle(drawn)
+    numbers = {student: f"student {n}" for n, student in enumerate(drawn, 1)}
+    return lambda student: numbers.get(student, "?")
+
+
+def _code(path: Path) -> dict[str, str]:
+    """Give the code cells of a notebook: the question, or the cell's number -> source."""
+    cells = nbformat.read(path, as_version=4).cells
+    return {_where(cell) or f"#{n}": cell.source for n, cell in enumerate(cells) if _is_code(cell)}
+
+
+def _is_code(cell: Mapping[str, Any]) -> bool:
+    return cell["cell_type"] == "code" and bool(cell["source"].strip())
+
+
+def _where(cell: Mapping[str, Any]) -> str:
+    """Name the question that a cell answers, or ""."""
+    marked = cell["metadata"].get("nbgrader", {})
+    anchor = ANCHOR.search(cell["source"])
+    return anchor[1] if anchor else marked["grade_id"] if marked.get("solution") else ""
+
+
+def _texts(outcome: Outcome, given: Mapping[str, str]) -> Iterator[Text]:
+    """Give the code that a student wrote, without what everybody was given."""
+    cells = json.loads(outcome.notebook)["cells"] if outcome.notebook else []
+    for cell in cells:
+        source = cell["source"] = "".join(cell["source"])
+        if _is_code(cell) and source not in given.values():
+            where = _where(cell) or "another cell"
+            yield Text(outcome.student, where, source, shape(source, given.values()))
+
+
+def _overlaps(
+    texts: list[Text],
+    coursedir: CourseDirectory,
+    unit: str,
+    given: Mapping[str, str],
+    name: Callable[[str], str],
+    class_size: int,
+) -> str:
+    """Show code that was hardly written twice: two of each group side by side."""
+    folder = Path(coursedir.format_path(coursedir.source_directory, ".", unit))
+    solution = _code(folder / f"{unit}.ipynb") if (folder / f"{unit}.ipynb").is_file() else {}
+    known = [*published()] if texts else []
+    known += [
+        Text("", f"the solution of {where}", source, shape(source, given.values()))
+        for where, source in solution.items()
+        if not where.startswith("#")
+    ]
+    found = groups([*texts, *known], class_size)
+    parts = []
+    for group in found[:MOST_OVERLAPS]:
+        who = [f"{name(text.owner)}, {text.where}" if text.owner else text.where for text in group]
+        left, right = next(
+            ((a, b) for a, b in combinations(group, 2) if a.owner != b.owner), group[:2]
+        )
+        heads = "".join(f"<th>{_text(who[group.index(text)])}</th>" for text in (left, right))
+        codes = "".join(f"<td><pre>{code}</pre></td>" for code in _marked(left, right))
+        more = [who[n] for n, text in enumerate(group) if text not in (left, right)]
+        also = f"<p>Also: {_text('; '.join(more))}.</p>" if more else ""
+        common = left.shape.common(right.shape)
+        parts.append(
+            f"<p><b>{100 * left.shape.share(right.shape):.0f} % the same, about {common} tokens</b>"
+            f"</p><table class='two'><tr>{heads}</tr><tr>{codes}</tr></table>{also}"
+        )
+    if not parts:
+        return ""
+    left_out = len(found) - MOST_OVERLAPS
+    rest = f"<p>And {left_out} more, shorter ones.</p>" if left_out > 0 else ""
+    said = "Names that a writer chooses are not compared. Short answers are often written twice."
+    return f"<h2>Overlaps ({len(found)})</h2><p>{said}</p>{''.join(parts)}{rest}"
+
+
+def _marked(left: Text, right: Text) -> list[str]:
+    """Give both sources as HTML, with the lines marked that differ in nothing but names."""
+    lines = [text.source.splitlines() for text in (left, right)]
+    bare = [[WORD.sub("v", line).strip() for line in text] for text in lines]
+    same: list[set[int]] = [set(), set()]
+    for match in SequenceMatcher(None, *bare, autojunk=False).get_matching_blocks():
+        same[0] |= set(range(match.a, match.a + match.size))
+        same[1] |= set(range(match.b, match.b + match.size))
+    return [
+        "\n".join(
+            f"<mark>{_text(line)}</mark>" if n in marked and line.strip() else _text(line)
+            for n, line in enumerate(text)
+        )
+        for text, marked in zip(lines, same, strict=True)
+    ]
 
 
 def _summary(outcomes: list[Outcome]) -> str:

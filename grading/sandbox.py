@@ -48,6 +48,9 @@ class Limits:
     total: float = 900.0
 
 
+KILLED = (-9, -15, 137, 143)  # by a signal, or a program that was
+
+
 class NoSandbox(RuntimeError):
     """Student code cannot be shut off on this machine; the message says why and what to do."""
 
@@ -77,16 +80,27 @@ def require_sandbox() -> None:
         f"import sys; sys.path.insert(0, {PLACE + '/inside'!r}); import isolate; "
         "isolate.unshare(); isolate.private_disk('/tmp', megabytes=1)"
     )
-    done = subprocess.run(
-        [*command([]), sys.executable, "-S", "-c", probe],
+    done = _try_out(probe)
+    if done.returncode in KILLED:
+        done = _try_out(probe)
+    if done.returncode in KILLED:
+        raise NoSandbox(
+            "The trial of the sandbox was killed twice, by somebody or because memory ran out. "
+            "bubblewrap itself is there; run it again when the machine has room."
+        )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise NoSandbox(f"bubblewrap is installed, but does not work here: {last}. {remedy}")
+
+
+def _try_out(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command([]), sys.executable, "-S", "-c", program],
         capture_output=True,
         text=True,
         env=environment(),
         timeout=120,
     )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise NoSandbox(f"bubblewrap is installed, but does not work here: {last}. {remedy}")
 
 
 def command(writable: list[Path]) -> list[str]:

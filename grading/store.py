@@ -3,6 +3,7 @@
     .kdgrade/UNIT/outcomes/STUDENT.json    the last outcome: written whole or not at all
     .kdgrade/UNIT/entered/STUDENT.json     which outcome stands in which gradebook
     .kdgrade/UNIT/tries/STUDENT/KEY.json   the outcomes of several attempts, when the best counts
+    .kdgrade/UNIT/run.json                 the hidden seeds, while a run is going on
 
 A grade is entered after its outcome is kept, and noted as entered after that: whatever is
 interrupted is done again, and doing it twice changes nothing.
@@ -13,11 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from grading.outcome import Job, Outcome
+from grading.outcome import Outcome
 
 
 class Store:
@@ -40,18 +43,52 @@ class Store:
         """Keep an outcome in place of the student's last one."""
         write(self._path("outcomes", outcome.student), outcome.to_json().encode())
 
-    def keep_try(self, outcome: Outcome) -> None:
-        """Keep the outcome of one of several attempts."""
-        write(self._path(f"tries/{outcome.student}", outcome.key), outcome.to_json().encode())
+    def keep_try(self, outcome: Outcome, attempts: int) -> None:
+        """Keep an outcome in its place: the only one, or one of several attempts."""
+        if attempts == 1:
+            self.keep(outcome)
+        else:
+            write(self._path(f"tries/{outcome.student}", outcome.key), outcome.to_json().encode())
 
-    def last(self, job: Job, one_of_several: bool) -> Outcome | None:
-        """Give the outcome of this very job, if it was done before and did not fail."""
-        if one_of_several:
+    def last(self, job: Any, attempts: int) -> Outcome | None:
+        """Give the outcome of this very job, if it was done before and did not fail.
+
+        Args:
+            job: anything with the `student` and the `key` of a job.
+            attempts: how many the student made that count.
+        """
+        if attempts > 1:
             outcome = self._read(self._path(f"tries/{job.student}", job.key))
         else:
             outcome = self.outcome(job.student)
         known = outcome is not None and outcome.key == job.key and outcome.status != "failed"
         return outcome if known else None
+
+    def begin_run(self, context: str, exercises: Iterable[str]) -> dict[str, int]:
+        """Give the seeds of the probe inputs: those of the run that was interrupted, or new ones.
+
+        They are the same for every student of a run, and a record from anywhere else is worth
+        nothing.
+
+        Args:
+            context: a hash of all that a result depends on besides the submission.
+            exercises: ids.
+        """
+        path = self.folder / "run.json"
+        names = list(exercises)
+        try:
+            run = json.loads(path.read_text("utf-8"))
+            if run["context"] == context and sorted(run["seeds"]) == sorted(names):
+                return run["seeds"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        seeds = {name: secrets.randbits(31) for name in names}
+        write(path, json.dumps({"context": context, "seeds": seeds}).encode())
+        return seeds
+
+    def end_run(self) -> None:
+        """Forget the seeds: the next run draws others."""
+        (self.folder / "run.json").unlink(missing_ok=True)
 
     def note_entered(self, outcome: Outcome, gradebook: str) -> None:
         """Note that an outcome stands in a gradebook."""

@@ -10,7 +10,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-ANCHOR = re.compile(r"^[ \t]*(?:#|<!--)[ \t]*answer[ \t]+(\d\d\.\w+)", re.MULTILINE)
+from kdlib.notebook.submission import ANCHOR
+
+__all__ = ["ANCHOR", "CHECK", "Slot", "Template"]
+
 CHECK = re.compile(r"""^\s*check\(\s*["'](\d\d\.\w+)["']\s*,\s*(\w+)\s*,?\s*\)\s*;?\s*$""")
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TypeVar
 
-_sealed: ContextVar[frozenset[str]] = ContextVar("kdlib_sealed", default=frozenset())
+# Of the whole process: a thread or another context that an answer starts finds the same seals.
+_sealed: Counter[str] = Counter()
+_lock = threading.Lock()
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -31,7 +34,7 @@ def reference(exercise_id: str) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def guarded(*args, **kwargs):
-            if exercise_id in _sealed.get():
+            if _sealed[exercise_id] > 0:
                 raise SealedError(
                     f"{function.__qualname__} is what exercise {exercise_id} asks you to write, "
                     "so it is sealed while your answer is checked"
@@ -47,9 +50,12 @@ def reference(exercise_id: str) -> Callable[[Function], Function]:
 
 @contextmanager
 def sealed(*exercise_ids: str) -> Iterator[None]:
-    """Seal the references of these exercises for the length of a `with` block."""
-    token = _sealed.set(_sealed.get() | frozenset(exercise_ids))
+    """Seal the references of these exercises for the length of a `with` block, in all threads."""
+    names = Counter(set(exercise_ids))
+    with _lock:
+        _sealed.update(names)
     try:
         yield
     finally:
-        _sealed.reset(token)
+        with _lock:
+            _sealed.subtract(names)

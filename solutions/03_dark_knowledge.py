@@ -720,9 +720,9 @@ uniform_teacher = torch.zeros_like(z)
 as_kd = losses.kd_loss(z, uniform_teacher, y, temperature=1.0, alpha=eps) + eps * torch.log(
     torch.tensor(10.0)
 )
-print(f"yours         {label_smoothing_loss(z, y, eps):.6f}")
-print(f"PyTorch       {F.cross_entropy(z, y, label_smoothing=eps):.6f}")
-print(f"distillation  {as_kd:.6f}")
+print(f"yours         {label_smoothing_loss(z, y, eps):.4f}")
+print(f"PyTorch       {F.cross_entropy(z, y, label_smoothing=eps):.4f}")
+print(f"distillation  {as_kd:.4f}")
 
 # %% [markdown]
 # And as a *teacher*? A network that was trained with label smoothing learns to give every wrong class

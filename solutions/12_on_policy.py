@@ -320,7 +320,8 @@ def draw(generator: torch.Generator) -> Tensor:
 
 
 STEPS = scale(grade=20, cpu=1200, full=1200)
-fit_tokens(student, draw, nll, steps=STEPS, progress=False)
+losses = fit_tokens(student, draw, nll, steps=STEPS, progress=False).losses
+print(f"{losses[0]:.1f} nats per token at the first step, {losses[-1]:.1f} at the last")
 
 # %%
 fresh = seeded(0, GPT, student.config)

@@ -14,7 +14,7 @@ import pytest
 
 from course.__main__ import main
 from course.build import MAX_BYTES, lean, without_outputs
-from course.lint import clause_table, lint
+from course.lint import MAX_FLOATS, clause_table, fragile, lint
 from course.markers import Project, SourceError, expand, read
 from course.publish import URLS, readme
 from grading.course import Course
@@ -197,6 +197,7 @@ def test_graders_see_the_rubric_and_students_do_not(built: Path) -> None:
         ("return 2 * x", "return x / 0", "cell 07-double .* raised ZeroDivisionError"),
         ("print(double(4))", "print('/' + 'home/ada/x')", "shows a machine path"),
         ("print(double(4))", "object()", "shows a memory address"),
+        ('# %% tags=["nbval-ignore-output"]', "# %%\nprint(1 / 3)\n", "more than 5 digits"),
         ("print(double(4))", f"print('x' * {MAX_BYTES})", "MB with outputs"),
     ],
 )
@@ -475,6 +476,55 @@ def test_lint_exits_with_one(built: Path, capsys: pytest.CaptureFixture) -> None
     with pytest.raises(SystemExit, match="1"):
         run(built, "lint")
     assert f"solutions/{UNIT}.py:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("print((p == 1).sum())", True),
+        ("print(int((p[mask] != 0).float().mean()))", True),
+        ("print(torch.count_nonzero(0 == p))", True),
+        ("print(p.max() == 1.0)", True),
+        ("print((targets == 1).sum(), (logits.argmax(-1) == 3).float().mean())", False),
+        ("print((p < 6e-8).sum())", False),
+        ("assert n == 1", False),
+    ],
+)
+def test_lint_wants_no_count_of_exact_equalities(tmp_path: Path, line: str, refused: bool) -> None:
+    cell = '# %% tags=["nbval-ignore-output"]\n'
+    problems = linted(tmp_path, (cell, f"# %%\n{line}\n\n{cell}"))
+    assert ["exactly equal" in problem for problem in problems] == [True] * refused
+    assert linted(tmp_path, (cell, f"{cell}{line}\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("loss 5.48524139", "5.48524139: more than 5 digits"),
+        ("[1.0000001e-12]", "more than 5 digits"),
+        ("tensor([0.1234, 0.5])", "the repr of an object"),
+        ("History(losses=[3.1, 2.9])", "the repr of an object"),
+        (str([k / 2 for k in range(MAX_FLOATS + 1)]), "a list of more than 8 floats"),
+    ],
+)
+def test_lint_refuses_outputs_that_another_processor_rounds(output: str, said: str) -> None:
+    assert said in fragile(output)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "teacher: 292,010 parameters, 1.17 MB, 92.3%",
+        "NLL +1.9359 nats [+1.9322, +1.9397]",
+        "0.000012345 and 1.042e-20",
+        "tensor([[ 83, 101, 110]])",
+        str([k / 2 for k in range(MAX_FLOATS)]),
+        "<Figure size 630x252 with 2 Axes>",
+        "4000 traces, arXiv 1503.02531",
+    ],
+)
+def test_lint_lets_what_is_robust_pass(output: str) -> None:
+    assert fragile(output) is None
 
 
 def test_text_outside_of_cells_is_an_error(tmp_path: Path) -> None:

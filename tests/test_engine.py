@@ -80,7 +80,7 @@ def test_an_endless_loop_is_stopped():
     verdict = verdict_of(answer)
     assert verdict.points == 0
     assert "stopped after" in str(verdict)
-    assert time.perf_counter() - start < 60  # not forever
+    assert time.perf_counter() - start < 600  # not forever
 
 
 def test_the_time_limit_works_outside_the_main_thread():

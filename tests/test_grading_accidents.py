@@ -393,3 +393,22 @@ def test_links_and_pipes_are_not_read(tmp_path) -> None:
     for name in ("link.ipynb", "pipe.ipynb", "missing.ipynb"):
         with pytest.raises(Refused):
             read_file(tmp_path / name)
+
+
+def test_a_cell_magic_under_the_anchor_is_moved_to_the_top(clean, template) -> None:
+    answer = cell(clean, tiny.ACCURACY)
+    first, _, rest = answer.source.partition("\n")
+    answer.source = f"{first}\n\n%%time\n{rest}"
+    done = put_right(clean, template)
+    source = cell(done.notebook, tiny.ACCURACY).source
+    assert source.startswith("%%time\n# answer 00.accuracy")
+    assert source.endswith(rest)
+    assert "a cell magic was moved to the top of the answer 00.accuracy" in done.repairs
+
+
+def test_a_magic_on_top_stays_where_it_is(clean, template) -> None:
+    answer = cell(clean, tiny.ACCURACY)
+    answer.source = f"%%time\n{answer.source}"
+    done = put_right(clean, template)
+    assert cell(done.notebook, tiny.ACCURACY).source == answer.source
+    assert done.repairs == []

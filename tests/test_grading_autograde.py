@@ -19,9 +19,10 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 from grading import __main__ as command
-from grading import pool, sandbox
+from grading import forkserver, pool, sandbox
 from grading.autograde import Settings, autograde
 from grading.course import Course
+from grading.forkserver import ForkServer
 from grading.gradebook import EnterOutcome
 from grading.notebooks import REPOSITORY
 from grading.outcome import Job, Outcome
@@ -258,5 +259,140 @@ def test_no_sandbox_grades_and_its_help_says_what_it_means(
 
 def test_an_unknown_unit_is_named(course: Course, capsys: pytest.CaptureFixture) -> None:
     line = ["--course", str(course.root), "autograde", "77_nothing", "--no-sandbox"]
-    assert command.main(line) == 2
+    assert command.main(line) == 1
     assert "generate_assignment 77_nothing" in capsys.readouterr().err
+
+
+def test_every_student_of_a_run_gets_the_same_probes_also_when_it_goes_on(tmp_path: Path) -> None:
+    store = Store(tmp_path, tiny.UNIT)
+    first = store.begin_run("context", ["00.nll", "00.accuracy"])
+    assert store.begin_run("context", ["00.accuracy", "00.nll"]) == first
+    assert store.begin_run("another release", list(first)) != first
+    store.end_run()
+    assert not (store.folder / "run.json").exists()
+    assert store.begin_run("context", list(first)) != first
+
+
+@pytest.mark.usefixtures("here")
+def test_half_a_character_in_an_error_is_entered_all_the_same(
+    course: Course, template: NotebookNode
+) -> None:
+    lone = "# answer 00.accuracy (keep this line)\ndef accuracy(logits, targets):\n"
+    lone += "    raise RuntimeError('\\udc80 half')"
+    course.submit("ada", tiny.UNIT, tiny.fill(template, tiny.RIGHT | {tiny.ACCURACY: lone}))
+    tally = autograde(course.root, [tiny.UNIT], SETTINGS)
+    assert (tally.graded, tally.failed) == (1, 0)
+    scores = course.scores(tiny.UNIT)["ada"]
+    assert scores["00-nll"] == FULL["00-nll"]
+    assert not (course.root / ".kdgrade" / tiny.UNIT / "run.json").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_star_import_names_what_it_took(course: Course, template: NotebookNode) -> None:
+    """`sum` and `range` are torch's then; the words are for the student who wonders."""
+    counted = """# answer 00.accuracy (keep this line)
+def accuracy(logits, targets):
+    return sum(int(logits[i].argmax()) == int(targets[i]) for i in range(len(targets))) / len(
+        targets
+    )"""
+    notebook = tiny.fill(template, tiny.RIGHT | {tiny.ACCURACY: counted})
+    notebook.cells.insert(2, nbformat.v4.new_code_cell("from torch import *"))
+    course.submit("ada", tiny.UNIT, notebook)
+    autograde(course.root, [tiny.UNIT], SETTINGS)
+    outcome = Store(course.root, tiny.UNIT).outcome("ada")
+    assert outcome
+    found = outcome.verdicts["00.accuracy"]["diagnoses"]
+    assert found[0] == "a name of Python's own is taken (int, range, sum)"
+    assert outcome.verdicts["00.nll"]["points"] == FULL["00-nll"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_that_earns_less_than_the_one_before_is_pointed_out(
+    course: Course, template: NotebookNode
+) -> None:
+    for filled in (tiny.RIGHT, {}):
+        course.submit("ada", tiny.UNIT, tiny.fill(template, filled))
+        autograde(course.root, [tiny.UNIT], SETTINGS)
+    outcome = Store(course.root, tiny.UNIT).outcome("ada")
+    assert outcome
+    assert "the file graded before this one earned 7 points, this one 0" in outcome.eye
+
+
+@pytest.mark.usefixtures("here")
+def test_a_fork_server_that_is_killed_is_replaced(
+    course: Course, template: NotebookNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half way through a submission, twice over different ones; nothing is lost."""
+    killed = []
+    ask = ForkServer.ask
+
+    def unlucky(self: ForkServer, do: str, **arguments: str) -> dict:
+        if do == "check" and len(killed) < 2 and self not in killed:
+            killed.append(self)
+            self.process.kill()
+        return ask(self, do, **arguments)
+
+    monkeypatch.setattr(ForkServer, "ask", unlucky)
+    for student in ("ada", "bob"):
+        course.submit(student, tiny.UNIT, tiny.fill(template, tiny.RIGHT))
+    pool.close()
+    tally = autograde(course.root, [tiny.UNIT], SETTINGS)
+    assert killed
+    assert tally.graded + tally.failed == 2
+    autograde(course.root, [tiny.UNIT], SETTINGS)
+    assert course.scores(tiny.UNIT) == {"ada": FULL, "bob": FULL}
+
+
+def test_what_a_killed_process_left_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forkserver.tempfile, "gettempdir", lambda: str(tmp_path))
+    for name in ("kdg-left", "kdg-used", "kdg-new", "other"):
+        (tmp_path / name / "k1").mkdir(parents=True)
+    held = forkserver._locked(tmp_path / "kdg-used")
+    for name in ("kdg-left", "kdg-used", "other"):
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / "kdg-link").symlink_to(tmp_path / "other")
+    forkserver._sweep()
+    assert {p.name for p in tmp_path.iterdir()} == {"kdg-used", "kdg-new", "kdg-link", "other"}
+    os.close(held)
+
+
+def test_a_trial_of_the_sandbox_that_is_killed_is_no_missing_bubblewrap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def killed(program: str) -> subprocess.CompletedProcess[str]:
+        tried.append(program)
+        return subprocess.CompletedProcess([], -9, "", "")
+
+    sandbox.require_sandbox.cache_clear()
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: "/usr/bin/bwrap")
+    monkeypatch.setattr(sandbox, "_try_out", killed)
+    with pytest.raises(sandbox.NoSandbox, match="was killed twice") as refused:
+        sandbox.require_sandbox()
+    assert "nstall bubblewrap" not in str(refused.value)
+    assert len(tried) == 2
+    sandbox.require_sandbox.cache_clear()
+
+
+HONEST = {
+    "another default dtype": "torch.set_default_dtype(torch.float64)",
+    "no gradients": "torch.set_grad_enabled(False)",
+    "the collector": "import gc\ngc.collect()  # a training signal. Not os.kill",
+    "a timer": "%%time\nx = 1",
+}
+
+
+@pytest.mark.usefixtures("here")
+def test_honest_habits_cost_nothing_and_are_not_remarked_on(
+    course: Course, template: NotebookNode
+) -> None:
+    for number, scratch in enumerate(HONEST.values()):
+        notebook = tiny.fill(template, tiny.RIGHT)
+        notebook.cells.insert(2, nbformat.v4.new_code_cell(scratch))
+        course.submit(f"s{number}", tiny.UNIT, notebook)
+    autograde(course.root, [tiny.UNIT], SETTINGS)
+    assert course.scores(tiny.UNIT) == {f"s{n}": FULL for n in range(len(HONEST))}
+    assert [outcome.eye for outcome in Store(course.root, tiny.UNIT).outcomes()] == [[]] * 4

@@ -228,9 +228,188 @@ def test_export_for_a_spreadsheet_canvas_and_moodle(root: Path) -> None:
     def rows(form: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(export(root, form, []))))
 
-    assert rows("csv")[1:] == [["'=bob", UNIT, "1", "4", "no"], ["ada", UNIT, "3.5", "4", "no"]]
+    assert rows("csv")[1:] == [
+        ["'=bob", UNIT, "1", "4", "no", ""],
+        ["ada", UNIT, "3.5", "4", "no", ""],
+    ]
     assert rows("moodle") == [["username", UNIT], ["'=bob", "1"], ["ada", "3.5"]]
     canvas = rows("canvas")
     assert canvas[0][:5] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
     assert canvas[1] == ["    Points Possible", "", "", "", "", "4"]
     assert canvas[3] == ["ada", "", "", "ada", "", "3.5"]
+
+
+def moodle(who: str, number: int, file: str) -> str:
+    return f"{who}_{number}_assignsubmission_file_/{file}"
+
+
+def packed(folder: Path, **members: bytes) -> Path:
+    path = folder / "archive.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_in_an_archive_the_folder_says_whose_it_is(
+    root: Path, right: bytes, released: bytes, tmp_path: Path
+) -> None:
+    """An empty file under another's name, a name of two words, and one that is no name."""
+    path = packed(
+        tmp_path,
+        **{
+            moodle("Ada Lovelace", 201, f"{UNIT}.ipynb"): right,
+            moodle("Bob", 203, f"Ada Lovelace_{UNIT}.ipynb"): released,
+            moodle("Grace Hopper", 204, f"answers_{UNIT}.ipynb"): right,
+            moodle("Emmy Noether", 205, f"Noether_{UNIT}.ipynb"): right,
+        },
+    )
+    lines = {r.student: r for r in collect(root, [path])}
+    assert {who: r.status for who, r in lines.items()} == {
+        "Ada-Lovelace": "accepted",
+        "Bob": "refused",
+        "Grace-Hopper": "accepted",
+        "Emmy-Noether": "accepted",
+    }
+    assert "say Bob and Ada-Lovelace, and both are students" in lines["Bob"].words
+    assert Attempts(root, UNIT, "Ada-Lovelace").contents() == [right]
+
+
+def test_two_names_of_the_platform_are_refused(root: Path, right: bytes, tmp_path: Path) -> None:
+    inner = f"Ada_201_assignsubmission_file_{UNIT}.ipynb"
+    (line,) = collect(root, [packed(tmp_path, **{moodle("Bob", 203, inner): right})])
+    assert line.status == "refused"
+    assert "Its folder says Bob, its own name says Ada" in line.words
+
+
+def test_a_later_and_worse_attempt_is_warned_of(
+    root: Path, right: bytes, released: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / f"ada_{UNIT}.ipynb"
+    for content in (right, released):
+        file.write_bytes(content)
+        (line,) = collect(root, [file])
+    words = "attempt 2 answers 0 questions, attempt 1 answered 4"
+    assert words in str(line)
+    Store(root, UNIT).keep(outcome("ada", 0.0))
+    assert words in report(root, UNIT)
+
+
+def test_the_same_name_with_another_number_is_another_person_also_later(
+    root: Path, right: bytes, tmp_path: Path
+) -> None:
+    for number, status in ((201, "accepted"), (202, "refused"), (201, "again")):
+        path = packed(tmp_path, **{moodle("Ada", number, f"{UNIT}.ipynb"): right})
+        (line,) = collect(root, [path])
+        assert line.status == status
+
+
+def test_what_was_refused_is_in_the_report_and_the_export(
+    root: Path, right: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / f"cy_{UNIT}.ipynb").write_bytes(right[:2000])
+    (tmp_path / f"Copy of {UNIT}.ipynb").write_bytes(right)
+    assert {r.status for r in collect(root, sorted(tmp_path.glob("*.ipynb")))} == {"refused"}
+    graded_by_hand(root, {})
+    page, table = report(root, UNIT), export(root, "csv", [])
+    for text in (page, table):
+        assert "stops in the middle" in text
+        assert "Whose is it?" in text
+    assert f"cy,{UNIT},,4,," in table
+
+    (tmp_path / f"cy_{UNIT}.ipynb").write_bytes(right)
+    list(collect(root, [tmp_path / f"cy_{UNIT}.ipynb"]))
+    assert "stops in the middle" not in export(root, "csv", [])
+
+
+def test_a_unit_that_was_not_generated_is_named(
+    root: Path, right: bytes, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = right.replace(b"answer 00.", b"answer 05.").replace(b'"00-', b'"05-')
+    (tmp_path / "ada_x.ipynb").write_bytes(other)
+    (line,) = collect(root, [tmp_path / "ada_x.ipynb"], student="ada")
+    assert "unit 05, which was not generated here yet" in line.words
+    graded_by_hand(root, {})
+    for command_line in (["report", "77_no"], ["export", "77_no"], ["collect", "--unit", "77_no"]):
+        paths = [str(tmp_path)] if command_line[0] == "collect" else []
+        assert command.main(["--course", str(root), *command_line, *paths]) == 1
+        assert UNIT in capsys.readouterr().err
+
+
+def graded_by_hand(root: Path, scores: dict[str, float]) -> None:
+    """A gradebook with these autograded points."""
+    with Gradebook(f"sqlite:///{root / 'gradebook.db'}") as gradebook:
+        gradebook.add_assignment(UNIT)
+        gradebook.add_notebook(UNIT, UNIT)
+        gradebook.add_grade_cell("c", UNIT, UNIT, max_score=4, cell_type="code")
+        for student, score in scores.items():
+            gradebook.add_student(student)
+            gradebook.add_submission(UNIT, student)
+            grade = gradebook.find_grade("c", UNIT, UNIT, student)
+            grade.auto_score, grade.needs_manual_grade = score, False
+        gradebook.db.commit()
+
+
+def test_canvas_gets_its_own_ids_back(root: Path, right: bytes, tmp_path: Path) -> None:
+    """Names as Canvas packs them: NAME, LATE, its user's id, the file's id, the file's name."""
+    names = (f"lovelaceada_12345_678901_{UNIT}.ipynb", f"hoppergrace_LATE_12346_7_{UNIT}-1.ipynb")
+    list(collect(root, [packed(tmp_path, **dict.fromkeys(names, right))]))
+    graded_by_hand(root, {"lovelaceada": 4.0, "hoppergrace": 2.0, "ada": 1.0})
+    rows = list(csv.reader(io.StringIO(export(root, "canvas", [UNIT]))))
+    assert rows[0] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", UNIT]
+    assert rows[2:] == [
+        ["ada", "", "", "ada", "", "1"],
+        ["hoppergrace", "12346", "", "", "", "2"],
+        ["lovelaceada", "12345", "", "", "", "4"],
+    ]
+
+
+def test_moodle_gets_its_grading_worksheet_back(root: Path, right: bytes, tmp_path: Path) -> None:
+    """The columns without which mod/assign/feedback/offline refuses a file, and its identifiers."""
+    list(collect(root, [packed(tmp_path, **{moodle("Zoë Müller", 4711, f"{UNIT}.ipynb"): right})]))
+    graded_by_hand(root, {"Zoe-Muller": 3.5})
+    (row,) = csv.DictReader(io.StringIO(export(root, "moodle", [UNIT])))
+    assert row == {
+        "Identifier": "Participant 4711",
+        "Full name": "Zoë Müller",
+        "Grade": "3.5",
+        "Maximum grade": "4",
+        "Last modified (grade)": "-",
+    }
+
+
+COPIED = """# answer 00.nll (keep this line)
+def nll(logits, targets):
+    total = 0.0
+    for row, target in zip(logits, targets):
+        biggest = row.max()
+        shifted = row - biggest
+        normaliser = shifted.exp().sum().log()
+        total = total + normaliser - shifted[target]
+    return float(total / len(targets))"""
+
+
+def test_overlaps_stand_side_by_side_and_names_can_be_left_out(root: Path, released: bytes) -> None:
+    template = nbformat.reads(released.decode(), as_version=4)
+    renamed = COPIED.replace("total", "s").replace("biggest", "m").replace("shifted", "z")
+    hidden = "exec('''" + COPIED.replace("nll", "helper") + "''')\nnll = helper"
+    for student, answer in {
+        "ada": COPIED,
+        "bob": renamed,
+        "cy": tiny.RIGHT[tiny.NLL],
+        "di": tiny.RIGHT[tiny.NLL],
+        "eve": hidden,
+    }.items():
+        notebook = tiny.fill(template, tiny.RIGHT | {tiny.NLL: answer})
+        made = outcome(student, 2.0, notebook=nbformat.writes(notebook))
+        Store(root, UNIT).keep(made)
+    page = report(root, UNIT)
+    overlaps = page.partition("<h2>Overlaps (1)</h2>")[2]
+    assert "<th>ada, 00.nll</th><th>bob, 00.nll</th>" in overlaps
+    assert "eve, 00.nll" in overlaps
+    assert "cy" not in overlaps
+    assert "<mark>    for row, target in zip(logits, targets):</mark>" in overlaps
+
+    page = report(root, UNIT, pseudonyms=True)
+    assert "ada" not in page.replace("shadow", "")
+    assert "student 1" in page

@@ -3,9 +3,15 @@
 from __future__ import annotations
 import __future__
 
+import os
+import re
+import subprocess
+import sys
+
 import pytest
 from nbformat import NotebookNode
 
+from conftest import ARITHMETICS
 from grading.notebooks import answer_cells, exercises, released, solution, units
 
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
@@ -38,6 +44,14 @@ def test_more_than_half_of_all_cells_are_compared(capsys: pytest.CaptureFixture)
         )
     assert len(compared) > len(cells) / 2
     assert len(both) > len(speaking) / 2
+
+
+@pytest.mark.parametrize(("arithmetic", "said"), [("generic", "DEFAULT 1"), ("threads", ".* 2")])
+def test_the_further_arithmetics_are_in_effect(arithmetic: str, said: str) -> None:
+    asks = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
+    environment = os.environ | ARITHMETICS[arithmetic]
+    told = subprocess.check_output([sys.executable, "-c", asks], env=environment, text=True)
+    assert re.fullmatch(said, told.strip())
 
 
 @pytest.mark.parametrize("unit", units())

@@ -12,9 +12,11 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from grading import template
 from grading.notebooks import answers, fill, released, solution, units
 from kdlib.losses import kd_loss
 from kdlib.notebook import Submission, check_submission
+from kdlib.notebook.submission import ANCHOR
 
 UNIT = "02_soft_targets"
 WRITTEN = ("02.why_t_squared", "02.prediction")
@@ -59,7 +61,7 @@ def test_nothing_is_left_to_do_when_a_whole_notebook_was_run(tmp_path: Path) -> 
         "from kdlib import check"
     )
     notebook.cells.insert(0, imports)
-    NotebookClient(notebook, timeout=120, allow_errors=True).execute()
+    NotebookClient(notebook, timeout=600, allow_errors=True).execute()
     (output,) = notebook.cells[-1].outputs
     assert "Nothing is missing. You can hand it in." in output.data["text/plain"]
     assert f"{unit}.ipynb was read as saved" in output.data["text/html"]
@@ -142,6 +144,27 @@ def test_without_a_file_the_checks_are_run_all_the_same(monkeypatch: pytest.Monk
     said = check_submission(UNIT, WRITTEN, namespace={"kd_loss": kd_loss})
     assert "this session does not know it" in str(said)
     assert all(row[2] == "not looked at" for row in said.rows)
+    assert "Nothing is missing" not in str(said)
+
+
+def test_an_unseen_file_is_never_called_complete() -> None:
+    said = Submission([], [], "4 of 4 points in this session.", seen=False)
+    assert "Nothing is missing" not in str(said) + said._repr_html_()
+    assert "was not seen" in str(said)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["# answer 02.kd_loss", "#answer 02.kd_loss (keep)", "  # answer  02.kd_loss (keep this line)"],
+)
+def test_an_edited_line_is_known_here_and_to_the_grader(
+    line: str, tmp_path: Path, whole: NotebookNode
+) -> None:
+    cell = cell_of(whole, "02.kd_loss")
+    cell.source = "\n" + cell.source.replace("# answer 02.kd_loss (keep this line)", line)
+    said = look(tmp_path, whole, kd_loss=kd_loss)
+    assert {row[0]: row[2] for row in said.rows}["02.kd_loss"] == "there"
+    assert template.ANCHOR is ANCHOR
 
 
 def test_bad_input(tmp_path: Path) -> None:

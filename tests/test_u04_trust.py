@@ -91,7 +91,7 @@ def test_ece_agrees_with_scikit_learns_calibration_curve():
 
 
 @given(st.integers(1, 12), st.integers(2, 7), st.integers(0, 10_000), st.floats(0.01, 100))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_fidelity_and_ece_on_any_input(rows, classes, seed, scale):
     z, v, y = pair(seed, rows, classes, scale)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
@@ -106,7 +106,7 @@ def test_fidelity_and_ece_on_any_input(rows, classes, seed, scale):
 
 
 @given(st.lists(st.tuples(*[st.floats(0, 100)] * 2), min_size=2, max_size=12), st.floats(-50, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_interval_moves_with_its_numbers(numbers, shift):
     a, b = map(list, zip(*numbers, strict=True))
     mean, low, high, _ = evaluation.paired_interval(a, b)
@@ -119,7 +119,7 @@ def test_an_interval_moves_with_its_numbers(numbers, shift):
 
 
 @given(st.integers(1, 9), st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_mixup_at_its_ends(rows, seed):
     g = torch.Generator().manual_seed(seed)
     x, order = torch.randn(rows, 2, 3, generator=g), torch.randperm(rows, generator=g)

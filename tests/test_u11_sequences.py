@@ -123,7 +123,7 @@ lengths = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
 class TestProperties:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(lengths, st.integers(0, 99), st.sampled_from(LOSSES))
     def test_padding_packing_and_accumulation(self, lengths, seed, loss):
         z, v, _, mask = batch(seed, tuple(lengths), 6)
@@ -144,7 +144,7 @@ class TestProperties:
         assert whole >= -1e-12
         assert loss(v, v, mask).abs() < 1e-12
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=1, max_size=4))
     def test_mask_until_eos(self, rows):
         mask = losses.mask_until_eos(torch.tensor(rows), 3)
@@ -152,7 +152,7 @@ class TestProperties:
             end = row.index(3) + 1 if 3 in row else len(row)
             assert seen == [True] * end + [False] * (5 - end)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.text(max_size=40))
     def test_bytes_go_there_and_back(self, words):
         assert text.decode(text.encode(words, end=True)) == words

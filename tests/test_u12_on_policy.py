@@ -147,7 +147,7 @@ class TestAgainstEnumeration:
 class TestProperties:
     numbers = st.floats(-60, 60, width=32)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         st.lists(numbers, min_size=24, max_size=24),
         st.lists(numbers, min_size=24, max_size=24),
@@ -168,7 +168,7 @@ class TestProperties:
         )
         assert on_policy.taid_loss(z, v, mask, 0.0).abs() < 1e-12
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(0, 1000), st.sampled_from([0.0, float("nan"), float("-inf")]))
     def test_padding_changes_nothing(self, seed, fill):
         z, v, mask = batch(seed)
@@ -183,7 +183,7 @@ class TestProperties:
             found.append((total.detach(), torch.autograd.grad(total, a)[0]))
         torch.testing.assert_close(found[0], found[1])
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(0, 1000), st.sampled_from([0.0, float("nan"), float("-inf")]))
     def test_padding_changes_no_policy_gradient(self, seed, fill):
         z, v, mask = batch(seed)

@@ -88,14 +88,12 @@ class TestTheGame:
 
 
 class TestVerify:
-    @settings(deadline=None)
     @given(st.integers(-(10**20), 10**20), st.text(alphabet="0123456789 #ab,.", max_size=20))
     def test_reads_a_number_however_it_is_written(self, answer, before):
         for written in (f"{answer}", f"{answer:,}", f" {answer}.", f"{answer}.00", f"{answer}.0."):
             assert game.verify(f"{before}#{written}", answer)
             assert not game.verify(f"{before}#{written}", answer + 1)
 
-    @settings(deadline=None)
     @given(st.text(max_size=30))
     def test_never_raises_and_needs_a_mark(self, text):
         game.verify(text, 3)
@@ -175,7 +173,7 @@ def test_losses_refuse_bad_input():
 
 class TestPassAtK:
     @given(st.lists(st.integers(0, 6), min_size=1, max_size=4), st.integers(1, 6))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_is_the_share_of_all_choices(self, counts, k):
         """Enumerate every choice of k out of six samples."""
         correct = torch.stack([torch.arange(6) < c for c in counts])
@@ -213,7 +211,6 @@ class TestPassAtK:
                 pass_at_k(bad, 1)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(["a#1", "b#1", "c#2", "d#2", "#"]), max_size=8), max_size=5),
     st.integers(1, 4),

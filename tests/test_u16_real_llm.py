@@ -88,7 +88,7 @@ def test_with_all_tokens_kept_it_is_what_trl_trains_with(seed):
 
 
 class TestCachedKD:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(0, 10**6), st.floats(0.1, 20.0))
     def test_lies_between_zero_and_the_full_kl_and_grows_with_what_is_kept(self, seed, scale):
         z, v, _, _, mask = cached(seed, scale=scale)
@@ -102,7 +102,7 @@ class TestCachedKD:
         assert all(a <= b + slack for a, b in pairwise(found))
         assert found[-1] == pytest.approx(full, rel=1e-9, abs=1e-12)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(0, 10**6), st.integers(1, 9))
     def test_zero_where_the_student_agrees(self, seed, kept):
         _, v, tokens, log_p, mask = cached(seed, kept)
@@ -112,7 +112,7 @@ class TestCachedKD:
         assert abs(loss.item()) < 1e-10
         assert torch.autograd.grad(loss, v)[0].abs().max() < 1e-10
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(0, 10**6), st.sampled_from([0.0, math.nan, -math.inf]), st.integers(1, 9))
     def test_what_stands_where_nothing_counts_changes_nothing(self, seed, fill, kept):
         z, _, tokens, log_p, mask = cached(seed, kept)
@@ -162,7 +162,7 @@ class TestCachedKD:
 
 
 class TestBlockInfluence:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(0, 10**6), st.floats(0.01, 100.0))
     def test_only_directions_of_tokens_that_count_matter(self, seed, factor):
         g = torch.Generator().manual_seed(seed)

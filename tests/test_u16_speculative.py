@@ -100,7 +100,7 @@ WEIGHTS = st.lists(st.integers(0, 9), min_size=4, max_size=4).filter(any)
 
 class TestAcceptDraft:
     @given(WEIGHTS, WEIGHTS, WEIGHTS)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_exact_for_any_two_distributions(self, a, b, c):
         """Zeros among the probabilities, equal distributions and disjoint ones."""
         q, p0, p1 = (torch.tensor(x, dtype=torch.float64) / sum(x) for x in (a, b, c))
@@ -110,7 +110,7 @@ class TestAcceptDraft:
         assert kept == pytest.approx(torch.minimum(q, p0).sum().item(), abs=1e-10)
 
     @given(st.integers(0, 2**31), st.integers(1, 5), st.integers(2, 6))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_keeps_a_prefix_and_adds_one(self, seed, G, V):
         q, p = rows(seed, G, V), rows(seed + 1, G + 1, V)
         g = torch.Generator().manual_seed(seed)
@@ -213,7 +213,7 @@ class TestAcceptance:
         assert found == pytest.approx(1 - distance.item(), rel=1e-12)
 
     @given(st.integers(0, 2**31), st.floats(0.1, 10))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_is_a_symmetric_probability(self, seed, temperature):
         p, q, mask = logits(seed)
         found = acceptance(p, q, mask, temperature)
@@ -258,7 +258,6 @@ class TestAcceptance:
 
 class TestSpeedup:
     @given(st.floats(0, 1), st.integers(1, 12), st.floats(0, 1))
-    @settings(deadline=None)
     def test_is_the_mean_number_of_tokens_over_the_time(self, alpha, G, cost):
         tokens = sum(alpha**n * (1 - alpha) * (n + 1) for n in range(G)) + alpha**G * (G + 1)
         assert speedup(alpha, G, cost) == pytest.approx(tokens / (G * cost + 1), rel=1e-4)

@@ -7,6 +7,7 @@ process. Reads one JSON request a line from standard input and answers each with
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -190,12 +191,15 @@ def main() -> None:
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what an import prints is no answer
+    sys.modules["debugpy"] = None  # nobody debugs here, and each kernel would import it
     for name in settings["preload"]:
         module, _, function = name.partition(":")
-        with contextlib.suppress(ImportError):  # then the kernels do without
+        with contextlib.suppress(ImportError, AttributeError):  # then the kernels do without
             module = importlib.import_module(module)
             if function:
                 getattr(module, function)()
+    gc.collect()
+    gc.freeze()  # what was imported is shared with the kernels, and their collector leaves it be
     kernels = Kernels(settings)
     print(json.dumps({"ready": os.getpid()}), file=answers)
     while True:

@@ -103,6 +103,7 @@ def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     from kdlib.checks.guard import TookTooLong
     from kdlib.checks.judge import judge, unjudged
     from kdlib.checks.observe import observe, words_of
+    from kdlib.checks.shadow import explained, shadowed
     from kdlib.checks.verdict import execution
 
     if not callable(answer):
@@ -122,7 +123,7 @@ def verdict_of(exercise: Exercise, answer: Any, seed: int) -> Verdict:
             "If nothing in it explains that, restart the kernel and run the cells again."
         )
         return unjudged(exercise, seed, note)
-    return judge(exercise, record, seed)
+    return explained(judge(exercise, record, seed), shadowed(answer))
 
 
 def _default_seed() -> int:

@@ -46,23 +46,34 @@ class Forbid(TorchFunctionMode):
 
 
 _LONGEST_IMPORT = 60.0  # seconds that imports may add
+_BUSY = 5  # how many times as long a machine may take that others are using
 
 
 class _Clock:
-    """Decides, when time is up, whether it is up for the answer: an import has its own time."""
+    """Decides, when time is up, whether it is up for the answer: others have their own time.
+
+    An import does, and so have the other programs of a busy machine: what counts is the processor
+    time of this one, unless the answer does nothing at all for `_BUSY` times its seconds.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.last = time.monotonic() + seconds + _LONGEST_IMPORT
+        self.begun, self.used = time.monotonic(), time.process_time()
+        self.last = self.begun + seconds + _LONGEST_IMPORT
         self.modules = len(sys.modules)
         self.running = True
 
     def more(self, frame: FrameType | None) -> bool:
-        """Say whether the answer gets its seconds once more, as modules were or are imported."""
+        """Say whether the answer gets its seconds once more."""
         before, self.modules = self.modules, len(sys.modules)
         while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
             frame = frame.f_back
-        return bool(frame or self.modules > before) and time.monotonic() < self.last
+        now = time.monotonic()
+        if frame or self.modules > before:
+            self.begun, self.used = now, time.process_time()
+            return now < self.last
+        idle = time.process_time() - self.used < 0.9 * self.seconds
+        return idle and now - self.begun < _BUSY * self.seconds
 
 
 @contextlib.contextmanager

@@ -84,16 +84,32 @@ Record = Mapping[str, Observation]
 
 
 def plain(value: Any) -> Any:
-    """Copy `value` into plain data; whatever is none becomes `Opaque`."""
-    if value is None or isinstance(value, bool | int | float | str):
+    """Copy `value` into plain data; whatever is none becomes `Opaque`.
+
+    A number, string or tensor of a class of the answer's own is copied by Python's and torch's own
+    means, so that nothing of it is left to be computed later.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
         return value
-    if isinstance(value, Tensor):
-        return value.detach().clone()
+    for base, copy in ((int, int.__int__), (float, float.__float__), (str, str.__str__)):
+        if issubclass(kind, base):
+            return copy(value)
+    if issubclass(kind, Tensor):
+        return _bare(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return Opaque(type(value).__name__)
+        return {str.__str__(str(key)): plain(item) for key, item in value.items()}
+    return Opaque(kind.__name__)
+
+
+def _bare(value: Tensor) -> Tensor | Opaque:
+    """Copy the numbers of a tensor; `Opaque` where what comes back is still not torch's own."""
+    base = torch._C.TensorBase
+    with torch._C.DisableTorchFunction():
+        copy = base.clone(base.detach(value))
+    return copy if type(copy) is Tensor else Opaque(type(value).__name__)
 
 
 def flatten(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,10 @@ The text is JSON in which a tensor is its type, its shape and its bytes. Nothing
 from __future__ import annotations
 
 import base64
+import builtins
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from kdlib.checks.exercise import Exercise
 from kdlib.checks.observe import observe
 from kdlib.checks.record import Observation, Opaque, Status
+from kdlib.checks.shadow import shadowed
 
 MIME = "application/vnd.kdlib.record+json"
 MOST_TEXT = 16_000_000  # characters of a whole record
@@ -58,7 +60,8 @@ def publish(exercise_id: str, answer: Callable[[], Any], seed: int) -> None:
         text = json.dumps({"problem": "missing"})
     else:
         try:
-            text = encode(observe(exercise, found, seed)) if callable(found) else ""
+            names = shadowed(found)
+            text = encode(observe(exercise, found, seed), names) if callable(found) else ""
             problem, kind = "not callable", type(found).__name__
         except Exception as error:  # a result that observing itself stumbles over
             text, problem, kind = "", "not observed", type(error).__name__
@@ -66,8 +69,13 @@ def publish(exercise_id: str, answer: Callable[[], Any], seed: int) -> None:
     display({MIME: text, "text/plain": ""}, raw=True)
 
 
-def encode(record: Mapping[str, Observation]) -> str:
-    """Write a record as text; what is too large or too deep becomes `Opaque`."""
+def encode(record: Mapping[str, Observation], names: Sequence[str] = ()) -> str:
+    """Write a record as text; what is too large or too deep becomes `Opaque`.
+
+    Args:
+        record: what `observe` wrote down.
+        names: built-ins that the answer uses and that the notebook has replaced.
+    """
     probes = {}
     for name, seen in record.items():
         probes[name] = {
@@ -83,7 +91,18 @@ def encode(record: Mapping[str, Observation]) -> str:
             "where": str(seen.where)[:MOST_STRING],
             "seconds": float(seen.seconds),
         }
-    return json.dumps({"probes": probes})
+    return json.dumps({"probes": probes, "shadowed": list(names)})
+
+
+def shadowed_in(text: Any) -> list[str]:
+    """Read off a record which built-ins the notebook has replaced; nothing when it is none."""
+    try:
+        names = json.loads(text)["shadowed"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return []
+    known = set(dir(builtins))
+    listed = names if isinstance(names, list) else []
+    return [name for name in listed[:20] if isinstance(name, str) and name in known]
 
 
 def decode(exercise: Exercise, text: Any) -> dict[str, Observation] | str:
@@ -170,8 +189,9 @@ def _pack_tensor(value: Tensor) -> Any:
         return _opaque(f"{name} tensor")
     if value.numel() * value.element_size() > MOST_TEXT // 4:
         return _opaque(f"tensor of shape {tuple(value.shape)}")
-    flat = value.detach().cpu().contiguous().reshape(-1)
-    raw = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    base = torch._C.TensorBase  # whatever the answer made of torch.Tensor's methods
+    flat = base.reshape(base.contiguous(base.cpu(base.detach(value))), (-1,))
+    raw = base.numpy(base.view(flat, torch.uint8)).tobytes() if flat.numel() else b""
     return {"tensor": name, "shape": list(value.shape), "data": base64.b64encode(raw).decode()}
 
 
@@ -227,4 +247,4 @@ def _dict(data: Any) -> dict:
 def _string(data: Any) -> str:
     if not isinstance(data, str) or len(data) > MOST_STRING:
         raise BadRecord("a part of the record is no short string")
-    return data
+    return data.encode("utf-8", "replace").decode("utf-8")  # half a character is none

@@ -20,9 +20,14 @@ from kdlib.notebook.tables import html_table, text_table
 
 __all__ = ["Submission", "check_submission"]
 
-_ANCHOR = re.compile(r"answer (\d\d\.\w+) \(keep this line\)")
+# The line that an answer's cell is known by, here and when it is graded; it may have been edited.
+ANCHOR = re.compile(r"^[ \t]*(?:#|<!--)[ \t]*answer[ \t]+(\d\d\.\w+)", re.MULTILINE)
 _STUB = 'raise NotImplementedError("your answer goes here")'
 _EMPTY = "Your answer goes here"
+UNSEEN = (
+    "Whether the file holds all answers was not seen. Save it and run this cell where you opened "
+    "it, or name it: check_submission(..., file='...')."
+)
 _HEAD = ("question", "points", "in the notebook")
 
 
@@ -32,13 +37,16 @@ class Submission:
     Attributes:
         rows: `(question, points, what stands in the notebook)`.
         todo: what should be done before handing in; empty when all is well.
+        seen: whether the notebook itself was looked at.
     """
 
-    def __init__(self, rows: list[tuple[str, str, str]], todo: list[str], source: str) -> None:
-        self.rows, self.todo, self.source = rows, todo, source
+    def __init__(
+        self, rows: list[tuple[str, str, str]], todo: list[str], source: str, seen: bool = True
+    ) -> None:
+        self.rows, self.todo, self.source, self.seen = rows, todo, source, seen
 
     def _closing(self) -> list[str]:
-        ready = "Nothing is missing. You can hand it in."
+        ready = "Nothing is missing. You can hand it in." if self.seen else UNSEEN
         return [self.source, *([f"To do: {t}" for t in self.todo] or [ready])]
 
     def __str__(self) -> str:
@@ -100,7 +108,8 @@ def check_submission(
         todo += [f"{name}: {wrong}"] if wrong else []
         rows.append((name, "by a person", state))
     total = sum(e.points for e in asked)
-    return Submission(rows, todo, f"{points:g} of {total:g} points in this session. {source}")
+    told = f"{points:g} of {total:g} points in this session. {source}"
+    return Submission(rows, todo, told, seen=notebook is not None)
 
 
 def _points(exercise: Any, names: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -133,7 +142,7 @@ def _state(name: str, found: dict | None, kind: str) -> tuple[str, str]:
 
 def _ran(name: str, names: Mapping[str, Any]) -> str:
     """Give what was last run of an answer's cell in this session, or ''."""
-    cells = [text for text in names.get("In", []) if f"# answer {name} (keep" in text]
+    cells = [text for text in names.get("In", []) if name in ANCHOR.findall(text)]
     return cells[-1].rstrip("\n") if cells else ""
 
 
@@ -142,10 +151,9 @@ def _answers(notebook: dict) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for cell in notebook.get("cells", []):
         text = "".join(cell.get("source", ""))
-        first = next(filter(None, map(str.strip, text.splitlines())), "")
-        if anchor := _ANCHOR.search(first):
+        for name in dict.fromkeys(ANCHOR.findall(text)):
             kind = cell.get("cell_type", "")
-            found.setdefault(anchor[1], []).append((kind, text.rstrip("\n")))
+            found.setdefault(name, []).append((kind, text.rstrip("\n")))
     return found
 
 
