@@ -53,6 +53,9 @@ def _drawn(keep: int, gap: int = 0):
             if number % 2 and row[0] in pool:
                 last = max(i for i, t in enumerate(row) if t in bad)
                 row[0], row[last] = row[last], row[0]
+            if number in (2, 4):  # a right trace that occurs once, at an end
+                pool.append(f"{_digits(g)}#{answer}")
+                row[0 if number == 4 else -1] = pool[-1]
             traces.append(row)
             known |= {(t, answer) for t in pool}
         traces[6] = []
