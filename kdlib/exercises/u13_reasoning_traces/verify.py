@@ -97,6 +97,7 @@ def _written(k: Numbers) -> list[Case]:
         (f"#-0{n}.0", -n),
         ("it is gone #0", 0),
         ("it is gone #00", 0),
+        ("it is gone #-0", 0),
         ("it is gone #0.00", 0),
     ]
 
