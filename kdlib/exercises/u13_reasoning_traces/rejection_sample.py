@@ -56,6 +56,8 @@ def _drawn(keep: int, gap: int = 0):
             if number in (2, 4):  # a right trace that occurs once, at an end
                 pool.append(f"{_digits(g)}#{answer}")
                 row[0 if number == 4 else -1] = pool[-1]
+            if number == 0:  # the first two are the same, and there is another
+                row[:2], row[-1] = [pool[0], pool[0]], pool[1]
             traces.append(row)
             known |= {(t, answer) for t in pool}
         traces[6] = []

@@ -28,7 +28,7 @@ class Numbers:
         self.n, self.m = (torch.randperm(8, generator=g)[:2] + 2).tolist()
         self.tens = self.between(11, 98)
         self.big = self.between(1_000_000, 9_999_999)
-        self.huge = 2**53 + 2 * self.between(1, 10**6)
+        self.huge = 2**53 + 4 * self.between(1, 10**6)
 
     def between(self, low: int, high: int) -> int:
         """Draw a whole number, both ends included."""
