@@ -107,11 +107,14 @@ print(f"the best guess from the first cup alone: {blind:.1%} right")
 # Write `sft_loss(logits, ids, prompt_lengths, lengths)`.
 #
 # - `logits` is (B, T, V): those at position t are for the token at t + 1. `ids` is (B, T);
-#   `prompt_lengths` and `lengths` are (B,).
+#   `prompt_lengths` (1 or more) and `lengths` are (B,). {= the value; the gradient}
 # - Return a scalar, the mean over all completion tokens of the batch together.
-# - Every completion has an EOS of its own, and it counts. The padding behind it does not.
-# - Logits in the padding may be NaN. A batch without any completion raises a `ValueError`.
-# - `kdlib.losses.shift_and_mask` is sealed here: the mask is yours to write.
+#   {= the value; padding and repetition change nothing}
+# - Every completion has an EOS of its own, and it counts. The padding behind it does not. A row may be a
+#   prompt and nothing else. {= the value; padding and repetition change nothing}
+# - Logits in the padding may be NaN. {= NaN in the padding does no harm}
+# - A batch without any completion raises a `ValueError`. {= a batch without a completion is refused}
+# - `kdlib.losses.shift_and_mask` is sealed here: the mask is yours to write. {= -}
 
 
 # %% exercise="13.sft_loss"
@@ -262,13 +265,18 @@ for arm, e in arms.items():
 #
 # Write `verify(text, answer)`, for texts from any model and any whole number.
 #
-# - The answer is what stands after the **last** `#`. It has to be one whole number, and nothing else
-#   may stand there: "4 or 5" is no answer, and neither is 4.7.
-# - How the number is written does not matter: spaces around it, a minus sign, a dollar sign before the
-#   digits, commas between thousands, zeros after a decimal point, a full stop at the end. So
-#   `#$29.00` and `# 1,234.` are answers.
-# - A text without a readable answer is **wrong**: return False, raise nothing.
-# - Compare whole numbers as whole numbers.
+# - The answer is what stands after the **last** `#`, whatever stands before it.
+#   {= reads the answer, not the steps; the last mark counts, and only what stands behind it}
+# - It has to be one whole number, and nothing else may stand there: "4 or 5" is no answer, and neither
+#   is 4.7, +4 or 4e0. {= one answer, whole and exact}
+# - How the number is written does not matter: spaces and line breaks around it, a minus sign, then a
+#   dollar sign before the digits, zeros in front, commas between thousands, zeros after a decimal point, a
+#   full stop at the end. So `#$29.00`, `# 1,234.` and `#-$5` are answers, and `#$-5` is none.
+#   {= a number is a number however it is written; one answer, whole and exact}
+# - A text without a readable answer is **wrong**: return False, raise nothing. A model may also write
+#   ten thousand digits, and Python's `int` raises beyond 4,300. {= no answer is a wrong answer}
+# - Compare whole numbers as whole numbers. {= one answer, whole and exact}
+# - `game.final_answer` is sealed here: the reading is yours to write. {= -}
 
 
 # %% exercise="13.verify"
@@ -282,7 +290,10 @@ def verify(text: str, answer: int) -> bool:
     found = re.fullmatch(number, said)
     if not mark or not found:
         return False
-    return int(found[1] + found[2].replace(",", "")) == answer
+    try:
+        return int(found[1] + found[2].replace(",", "")) == answer
+    except ValueError:  # more digits than `int` reads
+        return False
     ### END SOLUTION
 
 
@@ -381,10 +392,14 @@ knobs(move, T=(0.2, 2.0, 1.0, 0.2))
 # Write `rejection_sample(traces, answers, verifier, keep)`.
 #
 # - `traces[i]` is a list of texts for problem i, in the order they were drawn; `answers[i]` is its right
-#   answer; `verifier(text, answer)` returns a bool.
-# - For each problem keep the first `keep` **different** traces that the verifier accepts.
+#   answer; `verifier(text, answer)` returns a bool, and it alone says what is right.
+#   {= only verified traces}
+# - For each problem keep the first `keep` **different** traces that the verifier accepts, or as many as
+#   there are. {= each trace of a problem once; at most `keep` traces of a problem, and no solvable problem lost}
 # - Return a list of pairs `(i, text)`, problems in order. A problem without a right trace has no pair.
+#   {= the first ones, in order, with their problem's number}
 # - `keep` < 1, or lists of different lengths, raise a `ValueError`.
+#   {= bad input is refused}
 
 
 # %% exercise="13.rejection_sample"
@@ -560,9 +575,10 @@ for level in levels:
 # Write `pass_at_k(correct, k)`.
 #
 # - `correct` is (P, n), boolean: which of n samples of P problems are right. Return a number.
+#   {= the value; k = 1 and k = n; more samples never hurt}
 # - There may be thousands of samples: binomials of that size do not fit into a float. Most factors
-#   cancel.
-# - k outside 1..n raises a `ValueError`.
+#   cancel. {= thousands of samples}
+# - k outside 1..n raises a `ValueError`. {= k outside 1..n is refused}
 
 
 # %% exercise="13.pass_at_k"
@@ -630,9 +646,11 @@ plots.show(
 # Write `step_by_step_loss(label_logits, label_targets, rationale_logits, rationale_targets, weight)`.
 #
 # - Logits are (B, T, V) and (B, S, V), shifted already; targets are (B, T) and (B, S), with -100 where a
-#   token does not count.
-# - Each task is a mean over **its own** counted tokens; `weight` is $\lambda$.
+#   token does not count. {= the value; the gradient reaches both tasks}
+# - Each task is a mean over **its own** counted tokens; `weight` is $\lambda$, 1 unless it is given.
+#   {= the value; lambda = 0 is the answer alone; linear in lambda}
 # - A negative `weight`, or a task without any counted token, raises a `ValueError`.
+#   {= a negative lambda and an empty task are refused}
 
 
 # %% exercise="13.step_by_step_loss"

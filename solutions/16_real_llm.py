@@ -151,11 +151,12 @@ print(f"the teacher pays {cost(teacher):.2f} nats per token and writes:\n{story(
 # Write `block_influence(hidden, mask)`.
 #
 # - `hidden` is a sequence of L + 1 tensors (B, T, D): the states before the first layer, between the layers, and
-#   after the last one. Return a tensor (L,).
+#   after the last one. Return a tensor (L,). {= the value; 0 for scaling, 2 for turning round}
 # - `mask` (B, T) is boolean: True where a token counts. All tokens that count weigh the same, in whatever row they
-#   stand.
+#   stand. {= the value}
 # - Where the mask is False, hidden states may hold anything, NaN too. Do not write into them.
-# - Fewer than two states, or no token that counts: a `ValueError`.
+#   {= NaN in the padding does no harm; the states stay as they are}
+# - Fewer than two states, or no token that counts: a `ValueError`. {= bad input is refused}
 
 
 # %% exercise="16.block_influence"
@@ -281,9 +282,13 @@ plots.show(
 # `num_hidden_layers`.
 #
 # - Return a copy that has only the layers numbered in `keep`, in the model's own order, however `keep` is ordered.
+#   {= the layers and their order; the output}
 # - In the copy, places in the cache count 0, 1, 2, ..., and the config fits.
+#   {= each layer knows its place, and the config their number; the same output with a cache}
 # - The model stays as it is, and shares nothing with the copy: the student will be trained, the teacher not.
+#   {= the original stays as it is}
 # - No layer, a layer named twice, or a number outside 0..L-1: a `ValueError`.
+#   {= numbers that make no sense are refused}
 
 
 # %% exercise="16.keep_layers"
@@ -424,12 +429,16 @@ plots.show(
 #
 # - `logits` (B, T, V) are the student's. `tokens` (B, T, K) and `log_probs` (B, T, K) are the teacher's most probable
 #   tokens **at the same positions**, and their log-probabilities over all V tokens. Nothing needs to be shifted.
+#   {= the value; the gradient}
 # - `mask` (B, T) is boolean. Where it is False, everything may be NaN. No position that counts: the loss is 0, and so is
-#   its gradient (`backward` works).
-# - Loss and gradient stay exact however sure the student is of the K tokens.
+#   its gradient (`backward` works). {= the value; NaN where nothing counts does no harm; no position counts}
+# - It is 0 for a student that agrees with the teacher, never negative, and never more than the full KL.
+#   {= zero for a student that agrees; never negative, and never more than the full KL}
+# - Loss and gradient stay exact however sure the student is of the K tokens. {= a student that is very sure}
 # - It works, gradient included, for K = V (then there is no rest), and where cached probabilities add up to
 #   a little more than 1, since they were rounded: then $p_r$ is 0.
-# - Return a scalar in the dtype of `logits`, in nats per token.
+#   {= the full KL when all tokens are kept; rounded log-probabilities}
+# - Return a scalar in the dtype of `logits`, in nats per token. {= the value}
 
 
 # %% exercise="16.cached_kd"
@@ -611,11 +620,13 @@ print(f"the teacher's answers took {stored['cache_seconds']} s, once for all stu
 # Write `accept_draft(drafted, q, p, uniforms)`.
 #
 # - `drafted` (G,) are tokens; `q` (G, V) are the distributions that they were drawn from; `p` (G + 1, V) are the
-#   large model's, with one row more.
+#   large model's, with one row more. {= distributed as the large model; many drafts}
 # - `uniforms` (G + 1,) are random numbers in [0, 1), so that your function has no randomness of its own. Number t
 #   decides about drafted token t: it stays if `uniforms[t] * q < p`. The last one, `uniforms[G]`, draws the added
 #   token, in either case: it is the first token whose cumulative probability exceeds the number.
+#   {= the first refusal ends it; probabilities and uniforms of 0; many drafts}
 # - Return the tokens that stay and the added one, (n + 1,), int64.
+#   {= all stay, and one more; tokens are whole numbers}
 
 
 # %% exercise="16.accept_draft"
@@ -668,9 +679,13 @@ print(accept_draft(torch.tensor([1]), agree, never, torch.tensor([0.0, 0.5])))
 #
 # Write `acceptance(p_logits, q_logits, mask, temperature)`: the mean of $\alpha$ over the tokens that count.
 #
-# - Both logits are (B, T, V); `mask` (B, T) is boolean; both models decode at the same `temperature`.
-# - All tokens that count weigh the same. Where the mask is False, logits may be NaN.
-# - A temperature that is not positive, or no token that counts: a `ValueError`.
+# - Both logits are (B, T, V); `mask` (B, T) is boolean; both models decode at the same `temperature`,
+#   1 unless it is given. {= the value; at a temperature}
+# - It is a probability, 1 for equal models and 0 for models that never agree; which of the two drafts does not
+#   matter. {= a probability, and 1 for equal models; the two models may change places}
+# - All tokens that count weigh the same. {= the value}
+# - Where the mask is False, logits may be NaN. {= NaN in the padding does no harm}
+# - A temperature that is not positive, or no token that counts: a `ValueError`. {= bad input is refused}
 
 
 # %% exercise="16.acceptance"

@@ -569,3 +569,73 @@ ANSWERS = {
         steps_one_list,
     ],
 }
+
+_WORDS = "the text asks for a ValueError; what its message says is not in the contract"
+_AXES = "the order of two axes to be exchanged does not matter"
+_DEFAULT = "-100 is the default"
+_WHOLE = "a tensor of one whole number is an index, too"
+_FLOAT64 = "float32 is within the tolerance"
+
+EQUIVALENT = {
+    "13.sft_loss": {
+        "an exception without what was given @ *": _WORDS,
+        "mask * @  => mask = *": "behind the only line that uses it",
+        "a step left out @ counts[:, 0] = False => pass": "every row has a token of prompt",
+        "an argument not passed on @ *ignore_index=-100*": _DEFAULT,
+        "an argument not passed on @ edge = *": "counts of -1, 0 and 1 are exact in float32",
+        "not converted @ if not bool(mask.any()):*": "a tensor of one truth value has one",
+        "not converted @ for *": _WHOLE,
+        "not converted @ log_q = *": _FLOAT64,
+        "broadcast the other way @ t = *": "the missing dimension is added by broadcasting",
+        "one more or one less @ log_q = *": "`gather` leaves the last position out",
+        "a check left out @ if not parts:*": "`torch.cat` of nothing raises a ValueError, too",
+        "arguments exchanged @ *": _AXES,
+        "another number @ z = torch.where(*": "any finite number is harmless where nothing counts",
+        "one thing for the other @ if not rows: *": "the two lists are of one length",
+        "a bound left out @ rows += *": "no prompt is longer than its row",
+        "two steps exchanged @ *": "the two do not depend on each other",
+        "another dimension @ return (torch.logsumexp(z, dim=1)*": "a mean of all differences",
+        "dimension not kept @ return (torch.logsumexp(z, dim=1)*": "a mean of all differences",
+        "divided by another number of entries @ z = *": "y has one dimension",
+        "sign @ edge.scatter_add_(*": "1 between the two edges, and 0 or 2 outside",
+        "one more or one less @ edge.scatter_add_(*": "the index has one column",
+        "one more or one less @ count = *": "the first token is one of the prompt's",
+    },
+    "13.verify": {
+        "half a condition @ if not all((g.isascii()*": "the rest is compared with ASCII digits",
+        "only the first @ if not all((g.isascii()*": "the rest is compared with ASCII digits",
+        "half a condition @ good = *zeros != ''*": "the set of no characters is not {'0'}",
+        "the loop ends too early @ good = *": "the rest is compared with the answer's digits",
+        "only the first @ good = *": "the rest is compared with the answer's digits",
+        "another pattern @ digits = *": "the other half of the pattern reads plain digits",
+        "an argument not passed on @ said = re.sub(*": "what is left has nothing at its end",
+        "one more or one less @ said = re.sub(*": "what is left has nothing at its end",
+        "largest for smallest @ found = _ANSWER*": "the pattern itself reaches the end",
+        "a bound left out @ found = _ANSWER*": "the pattern itself reaches the end",
+        "one more or one less @ found = _ANSWER*": "the pattern itself reaches the end",
+        "another pattern @ found = _ANSWER*": "the pattern itself reaches the end",
+        "half a condition @ elif state == 'digits' and c == '.'*": "looked at again at the end",
+        "the other truth value @ return False => return True": "no text gets there",
+    },
+    "13.rejection_sample": {
+        "an exception without what was given @ *": _WORDS,
+        "a check left out @ if len(traces) != len(answers)*": "a strict `zip` raises it, too",
+        "half a condition @ if len(answers) != len(traces)*": "a strict `zip` raises it, too",
+        "mask the wrong way @  => keep = ~keep": "behind the only lines that use it",
+        "two steps exchanged @ yield text*": "the two do not depend on each other",
+        "not copied @ kept += *": "unpacking copies",
+    },
+    "13.step_by_step_loss": {
+        "an exception without what was given @ *": _WORDS,
+        "a bound left out @ label, rationale = *": "what the mask drops is never looked up",
+        "arguments exchanged @ return torch.dot(*": "a dot product is symmetric",
+        "arguments exchanged @ *transpose(*": _AXES,
+        "the wrong way round @ return torch.stack(*": "a dot product is symmetric",
+        "not converted @ if any(*": "a tensor of one truth value has one",
+        "not converted @ nats = *": _WHOLE,
+        "not converted @ log_q = *": _FLOAT64,
+        "divided by another number of entries @ return *": "y has one dimension",
+        "an argument not passed on @ *ignore_index=-100*": _DEFAULT,
+        "multiplied by the mask @ *": "logits are finite, so zero times them is zero",
+    },
+}

@@ -12,15 +12,41 @@ from kdlib.checks.criteria import law, matches, rejects, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 
 
-def _samples(counts: tuple[int, ...], n: int, k: int):
-    """Build `(P, n)` samples of which as many are right as `counts` says, shuffled."""
+def _samples(k: int | None = 3, over: int | None = None):
+    """Build `(P, n)` samples, from none right to all, in any order; k is n + `over` if given."""
 
     def make(g: torch.Generator) -> Arguments:
-        # never in the first k places alone: those are what a careless answer looks at
-        rows = [torch.arange(n).lt(c)[torch.randperm(n, generator=g)] for c in counts]
-        return {"correct": torch.stack(rows), "k": k}
+        n = _pick(g, 9, 12)
+        some = [_pick(g, 1, n - 1) for _ in range(_pick(g, 2, 4))]
+        counts = [0, 1, n - 2, n, *some]  # of n - 2, two are wrong: fewer than three
+        return {"correct": _shuffled(g, counts, n), "k": k if over is None else n + over}
 
     return make
+
+
+def _few(g: torch.Generator) -> Arguments:
+    n = _pick(g, 5, 8)
+    counts = [_pick(g, 1, n - 2) for _ in range(3)]
+    return {"correct": _shuffled(g, counts, n), "k": n - 2}
+
+
+def _one(g: torch.Generator) -> Arguments:
+    return {"correct": _shuffled(g, [_pick(g, 1, 3)], 9), "k": 4}
+
+
+def _thousands(g: torch.Generator) -> Arguments:
+    n = _pick(g, 1900, 2100)
+    counts = [0, 1, 2, 40, _pick(g, 3, 5), 700]
+    return {"correct": _shuffled(g, counts, n), "k": 900}
+
+
+def _pick(g: torch.Generator, low: int, high: int) -> int:
+    return int(torch.randint(low, high + 1, (), generator=g))
+
+
+def _shuffled(g: torch.Generator, counts: list[int], n: int) -> Tensor:
+    rows = [torch.arange(n).lt(c)[torch.randperm(n, generator=g)] for c in counts]
+    return torch.stack(rows)
 
 
 def _shares(correct: Tensor) -> tuple[Tensor, int]:
@@ -108,33 +134,37 @@ def _between(evidence: Evidence) -> str | None:
     values = [float(evidence.value(p)) for p in ("k = 1", "plain", "k = n")]
     if not 0 <= values[0] <= values[1] <= values[2] <= 1:
         return (
-            f"For k = 1, 3 and 10 you return {values[0]:.4g}, {values[1]:.4g} and {values[2]:.4g}. "
+            f"For k = 1, 3 and n you return {values[0]:.4g}, {values[1]:.4g} and {values[2]:.4g}. "
             "These are shares, and more samples can only help."
         )
     return None
 
-
-COUNTS = (0, 1, 3, 6, 9, 10)
 
 PASS_AT_K = Exercise(
     id="13.pass_at_k",
     title="pass@k without bias",
     reference=evaluation.pass_at_k,
     probes=(
-        Probe("plain", "6 problems with 10 samples each, k = 3", _samples(COUNTS, 10, 3)),
-        Probe("k = 1", "the same samples, k = 1", _samples(COUNTS, 10, 1)),
-        Probe("k = n", "the same samples, k = 10", _samples(COUNTS, 10, 10)),
-        Probe("other", "3 problems with 7 samples each, k = 4", _samples((1, 2, 5), 7, 4)),
-        Probe("large", "3 problems with 2,000 samples, k = 900", _samples((0, 1, 40), 2000, 900)),
-        Probe("too few", "2 problems with 5 samples each, k = 6", _samples((0, 2), 5, 6)),
-        Probe("k = 0", "2 problems with 5 samples each, k = 0", _samples((0, 2), 5, 0)),
+        Probe("plain", "some problems with 9 to 12 samples each, k = 3", _samples()),
+        Probe("k = 1", "the same samples, k = 1", _samples(1)),
+        Probe("k = n", "the same samples, k = n", _samples(over=0)),
+        Probe("other", "3 problems with 5 to 8 samples each, k = n - 2", _few),
+        Probe("one", "a single problem with 9 samples, k = 4", _one),
+        Probe("large", "6 problems with about 2,000 samples, k = 900", _thousands),
+        Probe("too few", "k = n + 1", _samples(over=1)),
+        Probe("far too few", "k = n + 5", _samples(over=5)),
+        Probe("k = 0", "k = 0", _samples(0)),
+        Probe("k < 0", "k = -1", _samples(-1)),
     ),
     criteria=(
-        matches("the value", 1.25, "plain", "other"),
+        matches("the value", 1.25, "plain", "other", "one"),
         matches("k = 1 and k = n", 0.5, "k = 1", "k = n"),
         law("more samples never hurt", 0.25, ("k = 1", "plain", "k = n"), _between),
         matches("thousands of samples", 0.5, "large"),
-        rejects("k outside 1..n is refused", 0.25, "too few", "k = 0"),
+        rejects(
+            *("k outside 1..n is refused", 0.25),
+            *("too few", "far too few", "k = 0", "k < 0"),
+        ),
         tidy(0.25),
     ),
     mistakes=(

@@ -3,75 +3,113 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 
-from kdlib.checks.criteria import facts, matches, rejects
-from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.data import shell_game as reasoning
+from kdlib.checks.criteria import facts, matches, rejects, tidy
+from kdlib.checks.exercise import Arguments, Criterion, Exercise, Mistake, Probe
 from kdlib.training import rejection_sample
 
 DRAWS = 12
+RIGHT = (9, 3, 6, 0, 7, 1, 0, 5)  # right traces of DRAWS, problem by problem
 
 
-def _drawn(keep: int, problems: int = 8, gap: int = 0):
-    """Draw traces for problems from easy to impossible, with repetitions.
+class Referee:
+    """A verifier that nobody can write anew: it has a list of what is right.
 
-    Traces are numbers and a cup, "1342#3"; a trace of one problem also occurs for another.
+    Args:
+        right: pairs of a text and the answer for which it is right.
+    """
+
+    def __init__(self, right: set[tuple[str, int]]) -> None:
+        self.right = right
+
+    def __call__(self, text: str, answer: int) -> bool:
+        """Say whether a text is right."""
+        return (text, answer) in self.right
+
+
+def _drawn(keep: int, gap: int = 0):
+    """Draw traces for problems from easy to impossible, with repetitions, and one without traces.
+
+    Traces are numbers and a cup, "1342#3". A trace of one problem also occurs for another, and the
+    cup does not tell right from wrong: the referee looks at the steps.
     """
 
     def make(g: torch.Generator) -> Arguments:
-        answers = (torch.randint(5, (problems,), generator=g) + 1).tolist()
+        answers = (torch.randint(5, (len(RIGHT),), generator=g) + 1).tolist()
         answers[0] = answers[2]
-        traces = []
-        for number, answer in enumerate(answers):
-            wrong = answer % 5 + 1
-            pool = [f"{100 + 7 * number + i}#{answer}" for i in range(5)]
-            pool[0] = f"99#{answer}"  # the same words for every problem with this answer
-            bad = [f"{300 + 7 * number + i}#{wrong}" for i in range(4)]
-            right = (9, 3, 6, 0, 7, 1, 0, 5)[number % 8]  # right traces of DRAWS
+        traces, known = [], set()
+        for number, (answer, right) in enumerate(zip(answers, RIGHT, strict=True)):
+            pool = [f"{_digits(g)}#{answer}" for _ in range(4)]
+            pool.insert(0, f"99#{answer}")  # the same words for every problem with this answer
+            bad = [f"{_digits(g)}#{cup}" for cup in (answer, answer, answer % 5 + 1, 1)]
             row = [pool[int(torch.randint(5, (1,), generator=g))] for _ in range(right - 1)]
             row += [pool[0]] if right else []
             row += [bad[int(torch.randint(4, (1,), generator=g))] for _ in range(DRAWS - right)]
-            order = torch.randperm(DRAWS, generator=g).tolist()
-            row = [row[i] for i in order]
+            row = [row[i] for i in torch.randperm(DRAWS, generator=g).tolist()]
             # the first trace of every second problem is wrong
-            if number % 2 and right and reasoning.final_answer(row[0]) == answer:
+            if number % 2 and row[0] in pool:
                 last = max(i for i, t in enumerate(row) if t in bad)
                 row[0], row[last] = row[last], row[0]
+            if number in (2, 4):  # a right trace that occurs once, at an end
+                pool.append(f"{_digits(g)}#{answer}")
+                row[0 if number == 4 else -1] = pool[-1]
+            if number == 0:  # the first two are the same, and there is another
+                row[:2], row[-1] = [pool[0], pool[0]], pool[1]
             traces.append(row)
-        return {"traces": traces, "answers": answers[: problems - gap], "keep": keep}
+            known |= {(t, answer) for t in pool}
+        traces[6] = []
+        answers = answers[: len(answers) - gap] if gap >= 0 else [*answers, 1]
+        return {"traces": traces, "answers": answers, "verifier": Referee(known), "keep": keep}
 
     return make
 
 
-def _checks(text: str, answer: int) -> bool:
-    return reasoning.final_answer(text) == answer
+def _digits(g: torch.Generator) -> str:
+    return "".join(map(str, torch.randint(1, 6, (6,), generator=g).tolist()))
 
 
-def _collect(answer, a: Arguments) -> dict:
+def _collect(answer: Callable, a: Arguments) -> dict:
     """Run the answer and count what it kept."""
-    traces, answers = a["traces"], a["answers"]
-    kept = answer([list(row) for row in traces], list(answers), _checks, a["keep"])
+    rows, answers = [list(row) for row in a["traces"]], list(a["answers"])
+    right = a["verifier"]
+    kept = answer(*a.values())
     pairs = [(int(problem), str(trace)) for problem, trace in kept]
     solvable = {
         i
-        for i, (row, y) in enumerate(zip(traces, answers, strict=True))
-        if any(_checks(t, y) for t in row)
+        for i, (row, y) in enumerate(zip(rows, answers, strict=True))
+        if any(right(t, y) for t in row)
     }
     counts = Counter(problem for problem, _ in pairs)
     return {
-        "wrong traces": sum(not _checks(t, answers[i]) for i, t in pairs),
+        "problems": str(rows),
+        "wrong traces": sum(not right(t, answers[i]) for i, t in pairs),
         "repetitions": len(pairs) - len(set(pairs)),
         "solvable problems left out": len(solvable - set(counts)),
         "most traces of one problem": max(counts.values(), default=0),
         "traces": len(pairs),
+        "kind": type(kept).__name__,
         "list of pairs": " ".join(f"{i}:{t}" for i, t in pairs),
     }
 
 
-def _try(answer, a: Arguments):
-    return answer([list(row) for row in a["traces"]], list(a["answers"]), _checks, a["keep"])
+def _nobody(g: torch.Generator) -> Arguments:
+    return {"traces": [], "answers": [], "verifier": Referee(set()), "keep": 2}
+
+
+def _kept(name: str, points: float, *entries: tuple, unless: tuple | None = None) -> Criterion:
+    """State facts about what was kept of the plain problems, those of this seed."""
+    told = facts(name, points, "plain", *entries, unless=unless)
+
+    def test(evidence) -> str | None:
+        if problem := told.test(evidence):
+            return problem
+        asked = evidence.expected["plain"].fields()["problems"]
+        return None if evidence.value("plain", "problems") == asked else "These are other problems."
+
+    return Criterion(name, points, test)
 
 
 def _sampler(choose, checked=True):
@@ -148,28 +186,28 @@ REJECTION_SAMPLE = Exercise(
         Probe("plain", "8 problems with 12 traces each, keep = 2", _drawn(2), run=_collect),
         Probe("one each", "the same traces, keep = 1", _drawn(1), run=_collect),
         Probe("plenty", "the same traces, keep = 50", _drawn(50), run=_collect),
-        Probe("keep = 0", "keep = 0", _drawn(0), run=_try),
-        Probe("lengths", "8 problems and 7 answers", _drawn(2, gap=1), run=_try),
+        Probe("nobody", "no problem at all", _nobody, run=_collect),
+        Probe("keep = 0", "keep = 0", _drawn(0)),
+        Probe("keep < 0", "keep = -2", _drawn(-2)),
+        Probe("few answers", "8 problems and 7 answers", _drawn(2, gap=1)),
+        Probe("many answers", "8 problems and 9 answers", _drawn(2, gap=-1)),
     ),
     criteria=(
-        facts(
+        _kept(
             "only verified traces",
             0.75,
-            "plain",
             ("wrong traces", 0, "You keep {seen} traces that the verifier rejects."),
             unless=("traces", 0, "You keep nothing."),
         ),
-        facts(
+        _kept(
             "each trace of a problem once",
             0.5,
-            "plain",
             ("repetitions", 0, "{seen} of the traces you keep are there twice."),
             unless=("traces", 0, "You keep nothing."),
         ),
-        facts(
+        _kept(
             "at most `keep` traces of a problem, and no solvable problem lost",
             0.75,
-            "plain",
             ("most traces of one problem", 2, "With keep = 2, one problem has {seen} traces."),
             (
                 "solvable problems left out",
@@ -180,10 +218,13 @@ REJECTION_SAMPLE = Exercise(
         matches(
             "the first ones, in order, with their problem's number",
             0.5,
-            *("plain", "one each", "plenty"),
-            keys=("list of pairs",),
+            *("plain", "one each", "plenty", "nobody"),
+            keys=("list of pairs", "kind"),
         ),
-        rejects("keep = 0 and lengths that differ are refused", 0.5, "keep = 0", "lengths"),
+        rejects(
+            "bad input is refused", 0.25, "keep = 0", "keep < 0", "few answers", "many answers"
+        ),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(

@@ -46,6 +46,26 @@ def _batch(
     return make
 
 
+def _awkward(g: torch.Generator) -> Arguments:
+    """Build rows of drawn lengths: a full one, one without a completion, one that ends at once."""
+    width = int(torch.randint(6, 10, (), generator=g))
+    prompts = torch.randint(1, width - 2, (4,), generator=g)
+    more = torch.tensor([width, 0, 1, 2])
+    lengths = (prompts + more).clamp(max=width)
+    order = torch.randperm(4, generator=g)
+    prompts, lengths = prompts[order], lengths[order]
+    ids = torch.randint(VOCABULARY, (4, width), generator=g)
+    ids[torch.arange(width) >= lengths[:, None] - 1] = END
+    logits = draw(g, width, 4, VOCABULARY, scale=2.0).transpose(0, 1)
+    return {"logits": logits, "ids": ids, "prompt_lengths": prompts, "lengths": lengths}
+
+
+def _sure(g: torch.Generator) -> Arguments:
+    """Build float32 logits a hundred times as large."""
+    made = _awkward(g)
+    return {**made, "logits": (100 * made["logits"]).float().contiguous()}
+
+
 def _terms(logits: Tensor, ids: Tensor) -> Tensor:
     """Negative log-likelihood of token t + 1 at position t, `(B, T - 1)`."""
     return F.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
@@ -164,6 +184,13 @@ SFT_LOSS = Exercise(
             _batch((1, 4), (4, 8), 8),
             sizes={"the number of rows": 2, "the number of learned tokens": 7},
         ),
+        Probe(
+            "awkward",
+            "4 rows of which one has no completion and one an EOS alone",
+            _awkward,
+            gradients=("logits",),
+        ),
+        Probe("sure", "float32 logits of a few hundred", _sure, gradients=("logits",), atol=1e-4),
         Probe("padded", "the same 3 rows with 3 more tokens of padding", _batch(width=12)),
         Probe("twice", "the same 3 rows, each twice", _batch(twice=True)),
         Probe("broken", "rows with NaN in the logits of the padding", _batch(broken=True)),
@@ -172,13 +199,14 @@ SFT_LOSS = Exercise(
             "rows that hold a prompt and nothing else",
             _batch((9, 7, 6), (9, 7, 6)),
         ),
+        Probe("one prompt", "a single row, which is a prompt", _batch((4,), (4,))),
     ),
     criteria=(
-        matches("the value", 1.25, "plain", "other"),
-        gradients("the gradient", 0.5, "plain"),
+        matches("the value", 1.25, "plain", "other", "awkward", "sure"),
+        gradients("the gradient", 0.5, "plain", "awkward", "sure"),
         law("padding and repetition change nothing", 0.5, ("plain", "padded", "twice"), _unmoved),
         matches("NaN in the padding does no harm", 0.25, "broken"),
-        rejects("a batch without a completion is refused", 0.25, "no completion"),
+        rejects("a batch without a completion is refused", 0.25, "no completion", "one prompt"),
         tidy(0.25),
     ),
     mistakes=(

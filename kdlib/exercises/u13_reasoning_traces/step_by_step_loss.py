@@ -13,9 +13,21 @@ from kdlib.losses import traces
 
 
 def _tasks(
-    rows: int = 4, classes: int = 6, weight: float = 0.5, steps: int = 9, no_label: bool = False
+    rows: int = 4,
+    classes: int = 6,
+    weight: float | None = 0.5,
+    steps: int = 9,
+    empty: str = "",
 ):
-    """Build a short label task and a long rationale task, with tokens that do not count."""
+    """Build a short label task and a long rationale task, with tokens that do not count.
+
+    Args:
+        rows: B.
+        classes: V.
+        weight: lambda; left out where it is None.
+        steps: tokens of a rationale.
+        empty: a task without a token that counts.
+    """
 
     def make(g: torch.Generator) -> Arguments:
         made: Arguments = {}
@@ -24,24 +36,49 @@ def _tasks(
             targets = torch.randint(classes, (rows, width), generator=g)
             targets[:, :first] = -100
             targets[0, -1] = targets[1, -1] = -100
-            if task == "label" and no_label:
+            if task == empty:
                 targets[:] = -100
             made[f"{task}_targets"] = targets
-        return {**made, "weight": weight}
+        return made if weight is None else {**made, "weight": weight}
 
     return make
+
+
+def _awkward(g: torch.Generator) -> Arguments:
+    """Draw sizes, lay the logits out the other way, and let tokens count here and there."""
+    rows, classes, *widths = torch.randint(2, 6, (4,), generator=g).tolist()
+    made: Arguments = {}
+    for task, width in zip(("label", "rationale"), widths, strict=True):
+        made[f"{task}_logits"] = draw(g, width, rows, classes, scale=2.0).transpose(0, 1)
+        targets = torch.randint(classes, (rows, width), generator=g)
+        targets[torch.rand(rows, width, generator=g) < 0.4] = -100
+        targets[-1] = -100  # a whole row without a token
+        targets[0, 0] = 0
+        made[f"{task}_targets"] = targets
+    return {**made, "weight": 0.25 + torch.rand((), generator=g).item()}
+
+
+def _sure(g: torch.Generator) -> Arguments:
+    """Build float32 logits of a few hundred."""
+    made = _tasks(weight=3.0)(g)
+    return {k: (100 * v).float() if k.endswith("logits") else v for k, v in made.items()}
 
 
 def _mean(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
+def _refuse(label_targets: Tensor, rationale_targets: Tensor, weight: float) -> None:
+    if weight < 0 or any(bool((t == -100).all()) for t in (label_targets, rationale_targets)):
+        raise ValueError("weight must not be negative, and both tasks need a token")
+
+
 def _steps(mix, checked=True, mean=_mean):
     """Assemble a wrong loss from `mix(label, rationale, weight)`."""
 
     def wrong(label_logits, label_targets, rationale_logits, rationale_targets, weight=1.0):
-        if checked and (weight < 0 or not bool((label_targets != -100).any())):
-            raise ValueError("weight must not be negative, and both tasks need a token")
+        if checked:
+            _refuse(label_targets, rationale_targets, weight)
         label = mean(label_logits, label_targets)
         return mix(label, mean(rationale_logits, rationale_targets), weight)
 
@@ -49,8 +86,7 @@ def _steps(mix, checked=True, mean=_mean):
 
 
 def _one_mean(label_logits, label_targets, rationale_logits, rationale_targets, weight=1.0):
-    if weight < 0 or not bool((label_targets != -100).any()):
-        raise ValueError("bad input")
+    _refuse(label_targets, rationale_targets, weight)
     total, count = 0.0, 0
     for logits, targets, w in (
         (label_logits, label_targets, 1.0),
@@ -98,17 +134,44 @@ STEP_BY_STEP_LOSS = Exercise(
             gradients=("label_logits", "rationale_logits"),
         ),
         Probe("other", "3 rows, rationales of 5 tokens, lambda = 2", _tasks(3, 5, 2.0, 5)),
+        Probe(
+            "awkward",
+            "tasks of 2 to 5 rows, tokens and classes, with gaps",
+            _awkward,
+            gradients=("label_logits", "rationale_logits"),
+        ),
+        Probe(
+            "sure",
+            "float32 logits of a few hundred, lambda = 3",
+            _sure,
+            gradients=("label_logits", "rationale_logits"),
+            atol=1e-4,
+        ),
         Probe("label alone", "the first rows with lambda = 0", _tasks(weight=0.0)),
-        Probe("weight one", "the first rows with lambda = 1", _tasks(weight=1.0)),
+        Probe("weight one", "the first rows with lambda left out", _tasks(weight=None)),
         Probe("negative", "lambda = -1", _tasks(weight=-1.0)),
-        Probe("no label", "a batch in which no token of a label counts", _tasks(no_label=True)),
+        Probe("a little negative", "lambda = -0.01", _tasks(weight=-0.01)),
+        Probe("no label", "a batch in which no token of a label counts", _tasks(empty="label")),
+        Probe(
+            "no rationale",
+            "a batch in which no token of a rationale counts",
+            _tasks(empty="rationale"),
+        ),
+        Probe(
+            "no rationale, lambda = 0",
+            "a batch in which no token of a rationale counts, lambda = 0",
+            _tasks(empty="rationale", weight=0.0),
+        ),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other"),
+        matches("the value", 1.0, "plain", "other", "weight one", "awkward", "sure"),
         matches("lambda = 0 is the answer alone", 0.25, "label alone"),
-        gradients("the gradient reaches both tasks", 0.5, "plain"),
+        gradients("the gradient reaches both tasks", 0.5, "plain", "awkward", "sure"),
         law("linear in lambda", 0.25, ("label alone", "plain", "weight one"), _longer),
-        rejects("a negative lambda and an empty task are refused", 0.5, "negative", "no label"),
+        rejects(
+            *("a negative lambda and an empty task are refused", 0.5, "negative"),
+            *("a little negative", "no label", "no rationale", "no rationale, lambda = 0"),
+        ),
         tidy(0.5),
     ),
     mistakes=(

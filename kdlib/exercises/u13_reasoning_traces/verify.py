@@ -3,46 +3,237 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torch
 
-from kdlib.checks.criteria import matches, tidy
-from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
+from kdlib.checks.criteria import tidy
+from kdlib.checks.exercise import Arguments, Criterion, Evidence, Exercise, Mistake, Probe
+from kdlib.checks.words import show, trouble
 from kdlib.data import shell_game as reasoning
 
 NUMBER = re.compile(r"\s*(-?)\$?(\d{1,3}(?:,\d{3})+|\d+)(?:\.0+)?\.?\s*", re.ASCII)
+Case = tuple[str, int]
 
 
-def _case(name: str, text: str, answer: int) -> Probe:
+class Numbers:
+    """Numbers drawn for one probe: `n` and `m` of one digit, `big` of seven digits, and others.
+
+    Args:
+        g: where they are drawn.
+    """
+
+    def __init__(self, g: torch.Generator) -> None:
+        self.g = g
+        self.n, self.m = (torch.randperm(8, generator=g)[:2] + 2).tolist()
+        self.tens = self.between(11, 98)
+        self.big = self.between(1_000_000, 9_999_999)
+        self.huge = 2**53 + 4 * self.between(1, 10**6)
+
+    def between(self, low: int, high: int) -> int:
+        """Draw a whole number, both ends included."""
+        return int(torch.randint(low, high + 1, (), generator=self.g))
+
+
+def _steps(k: Numbers) -> list[Case]:
+    n, m, tens = k.n, k.m, k.tens
+    return [
+        (f"3{n}{m}{n}#{n}", n),
+        (f"3{n}{m}{n}#{n}", m),
+        (f"{n} + {m} = {n + m}. #{n + m}", n + m),
+        (f"{n} + {m} = {n + m}. #{n + m}", n),
+        (f"so it is {n}\nor rather\n#{m}", m),
+        (f"so it is {n}\nor rather\n#{m}", n),
+        (f"10 + {n} = 1{n} #1{n}", n),
+        (f"{tens} times 10 #{tens}0", 10 * tens),
+        (f"{tens} times 10 #{tens}0", tens),
+        (f"#{n}00", n),
+        (f"#{tens}", int(str(tens)[::-1]) + 11),
+    ]
+
+
+def _marks(k: Numbers) -> list[Case]:
+    n, m = k.n, k.m
+    return [
+        (f"#{m} no, that is wrong: #{n}", n),
+        (f"#{n} no, that is wrong: #{m}", n),
+        (f"#{m} #{m} # {n}", n),
+        (f"#{n}#{m}#{n}{m}", n),
+        (f"##{n}", n),
+        (f"#{n} let me look again: #", n),
+        (f"#{n}\n#\n", n),
+        (f"so #{m}, or rather {n}", n),
+        (f"#{n} Next problem: 5 - 2 = {m}", n),
+        (f"#{n} Next problem: 5 - 2 = {m}", m),
+    ]
+
+
+def _written(k: Numbers) -> list[Case]:
+    n, m, tens, big = k.n, k.m, k.tens, k.big
+    return [
+        (f"so it is # {n} ", n),
+        (f"so it is #  {n}\n", n),
+        (f"{tens - 1} + 1 = {tens} #${tens}.00", tens),
+        (f"{tens - 1} + 1 = {tens} #${tens}.00", tens - 1),
+        (f"#${n}", n),
+        (f"#{n}.", n),
+        (f"#{n}.0", n),
+        (f"#{n}.0.", n),
+        (f"#{n}0.000", 10 * n),
+        (f"#{n}0.000", n),
+        (f"#1,{tens}{n}.", 1000 + 10 * tens + n),
+        (f"#{big:,}", big),
+        (f"#{big:,}", big + 1),
+        (f"#{big}", big),
+        (f"#{m},000,000", m * 10**6),
+        (f"{n} - {n + m} #-{m}", -m),
+        (f"{n} - {n + m} #-{m}", m),
+        (f"{n + m} - {n} #{m}", -m),
+        (f" #-${n}", -n),
+        (f"# -${big:,}.00. ", -big),
+        (f"#{tens},{m}00", 1000 * tens + 100 * m),
+        (f"#{n}{tens},{m}00", 10**5 * n + 1000 * tens + 100 * m),
+        (f"#00{n}", n),
+        (f"#-0{n}.0", -n),
+        ("it is gone #0", 0),
+        ("it is gone #00", 0),
+        ("it is gone #-0", 0),
+        ("it is gone #0.00", 0),
+    ]
+
+
+def _whole(k: Numbers) -> list[Case]:
+    n, m, tens, big, huge = k.n, k.m, k.tens, k.big, k.huge
+    return [
+        (f"#{n}", n),
+        (f"#{n} or {m}", n),
+        (f"#{n} or {m}", m),
+        (f"#{n} {m}", 10 * n + m),
+        (f"#{n},{m}", 10 * n + m),
+        (f"#{n},{tens}", 100 * n + tens),
+        (f"#{big},000", 1000 * big),
+        (f"#{tens}{n}{m},000", 1000 * (100 * tens + 10 * n + m)),
+        (f"#{n},,000", 1000 * n),
+        (f"#,{n}00", 100 * n),
+        (f"#{n},{tens},000", 1000 * (100 * n + tens)),
+        (f"#{n},000,{tens}", 10**5 * n + tens),
+        (f"#{n},000{m}", 10**4 * n + m),
+        (f"#{n}a", n),
+        (f"#a{n}", n),
+        (f"#{n}a{m}", 10 * n + m),
+        (f"#{n},0a0", 1000 * n),
+        (f"#{n},00a", 1000 * n),
+        (f"#{n}a,000", 1000 * n),
+        (f"#{n},000,a00", 10**6 * n),
+        (f"#{n},000,a", 1000 * n),
+        (f"#{n},000,", 1000 * n),
+        (f"#{tens}{n}{m}000", tens * 10**5 + n * 10**4 + m * 10**3),
+        (f"#{n}.7", n),
+        (f"#{n}.07", n),
+        (f"#{n}.70", n),
+        (f"#{n}x00", n),
+        (f"#{n}x", n),
+        (f"#{n}..", n),
+        (f"#{n}.0..", n),
+        (f"#{n}.x", n),
+        (f"#{n}.0x", n),
+        (f"#{n}.x0", n),
+        (f"#{n}.5.0", n),
+        (f"#{n}.0.0", n),
+        (f"#{n}.0,000", n),
+        (f"#{n}e0", n),
+        (f"#{n} cups", n),
+        (f"#{n}%", n),
+        (f"#{n}$", n),
+        (f"#cup {n}", n),
+        (f"#+{n}", n),
+        (f"#--{n}", -n),
+        (f"#--{n}", n),
+        (f"#$${n}", n),
+        (f"#-$${n}", -n),
+        (f"#$-{n}", -n),
+        (f"#{n}-", -n),
+        (f"#{n}_000", 1000 * n),
+        (f"#{huge + 1}", huge),
+        (f"#{huge + 1}", huge + 1),
+        (f"#{huge}.0", huge),
+    ]
+
+
+def _nothing(k: Numbers) -> list[Case]:
+    n = k.n
+    return [
+        (f"under cup #{n}", n),
+        (f"under cup {n}", n),
+        (str(n), n),
+        ("#four", 4),
+        ("#\N{SUPERSCRIPT TWO}", 2),
+        ("", n),
+        ("", 0),
+        (" ", 0),
+        ("#", n),
+        ("#", 0),
+        ("#.", 0),
+        ("#.0", 0),
+        ("#-", 0),
+        ("#$", 0),
+        ("#,", 0),
+        ("#None", 0),
+        (f"#{n}" * 3 + "#nan", n),
+    ]
+
+
+def _endless(k: Numbers) -> list[Case]:
+    n = k.n
+    return [(f"#{n}", n), ("#" + str(n) * 5000, n), ("#-" + str(n) * 5000 + ".0", n)]
+
+
+def _texts(build: Callable[[Numbers], list[Case]]):
     def make(g: torch.Generator) -> Arguments:
-        return {"text": text, "answer": answer}
+        cases = build(Numbers(g))
+        order = torch.randperm(len(cases), generator=g).tolist()
+        return {"cases": [cases[i] for i in order]}
 
-    return Probe(name, f"{text!r} with the right answer {answer:,}", make)
+    return make
 
 
-PROBES = (
-    _case("right", "3344#4", 4),
-    _case("wrong", "3345#5", 4),
-    _case("in the steps only", "3445#5", 4),
-    _case("the first number", "4 + 3 = 7. #7", 4),
-    _case("longer number", "12 + 2 = 14 #14", 4),
-    _case("run on", "#4 Next problem: 5 - 2 = 3", 4),
-    _case("other number last", "so #5, or rather 4", 4),
-    _case("spaces", "so it is # 4 ", 4),
-    _case("dollars", "7.50 + 21.50 = 29 #$29.00", 29),
-    _case("thousands", "#1,234.", 1234),
-    _case("negative", "2 - 6 #-4", -4),
-    _case("sign lost", "6 - 2 #4", -4),
-    _case("corrected", "#5 no, that is wrong: #4", 4),
-    _case("overturned", "#4 no, that is wrong: #5", 4),
-    _case("broken off", "#4 let me look again: #", 4),
-    _case("hedged", "#4 or 5", 4),
-    _case("hedged, commas", "#3,4", 34),
-    _case("decimals", "#4.7", 4),
-    _case("large", "#9007199254740993", 9007199254740992),
-    _case("no mark", "it is under cup 4", 4),
-    _case("no number", "#four", 4),
-    _case("empty", "", 4),
+def _judged(answer: Callable, a: Arguments) -> dict:
+    """Give what the answer says of each text, by the text and the right answer."""
+    return {_told(text, right): answer(text, right) for text, right in a["cases"]}
+
+
+def _told(text: str, right: int) -> str:
+    shown = text if len(text) < 60 else f"{text[:12]}... ({len(text):,} characters)"
+    return f"{shown!r} where {right:,} is right"
+
+
+def _reads(name: str, points: float, *probes: str) -> Criterion:
+    """The answer says of each text of these probes what the reference says."""
+
+    def test(evidence: Evidence) -> str | None:
+        for probe in probes:
+            seen = evidence.student[probe]
+            if problem := trouble(seen, evidence.probes[probe]):
+                return problem
+            found = seen.fields()
+            for told, right in evidence.expected[probe].fields().items():
+                if found.get(told) is None or found[told] != right:
+                    return f"For {told} you return {show(found.get(told))}."
+        return None
+
+    return Criterion(name, points, test)
+
+
+PROBES = tuple(
+    Probe(name, about, _texts(build), run=_judged)
+    for name, about, build in (
+        ("steps", "texts with numbers before the mark, such as '3344#4'", _steps),
+        ("marks", "texts with several marks, such as '#5 no, that is wrong: #4'", _marks),
+        ("written", "answers such as '# 4 ', '#$29.00', '#1,234.' and '#-$4'", _written),
+        ("whole", "texts such as '#4 or 5', '#3,4' and '#4.7'", _whole),
+        ("nothing", "texts without an answer, such as '', '#' and '#four'", _nothing),
+        ("endless", "an answer of 5,000 digits", _endless),
+    )
 )
 
 
@@ -57,7 +248,8 @@ def _verifier(read, compare=lambda found, answer: found == answer, missing=False
 
 
 def _number(match: re.Match | None) -> int | None:
-    return int(match[1] + match[2].replace(",", "")) if match else None
+    digits = match[2].replace(",", "") if match else ""
+    return int(match[1] + digits) if 0 < len(digits) <= 4300 else None
 
 
 def _after(text: str, last: bool = True) -> str | None:
@@ -129,25 +321,11 @@ VERIFY = Exercise(
     reference=reasoning.verify,
     probes=PROBES,
     criteria=(
-        matches(
-            "reads the answer, not the steps",
-            0.75,
-            *("right", "wrong", "in the steps only", "the first number", "longer number"),
-        ),
-        matches(
-            "the last mark counts, and only what stands behind it",
-            0.75,
-            *("corrected", "overturned", "broken off", "other number last", "run on"),
-        ),
-        matches(
-            "a number is a number however it is written",
-            0.75,
-            *("spaces", "dollars", "thousands", "negative", "sign lost"),
-        ),
-        matches(
-            "one answer, whole and exact", 0.75, "hedged", "hedged, commas", "decimals", "large"
-        ),
-        matches("no answer is a wrong answer", 0.75, "no mark", "no number", "empty"),
+        _reads("reads the answer, not the steps", 0.75, "steps"),
+        _reads("the last mark counts, and only what stands behind it", 0.75, "marks"),
+        _reads("a number is a number however it is written", 0.75, "written"),
+        _reads("one answer, whole and exact", 0.75, "whole"),
+        _reads("no answer is a wrong answer", 0.75, "nothing", "endless"),
         tidy(0.25),
     ),
     mistakes=(

@@ -51,8 +51,9 @@ def _draft(*fates: str, last: float | None = None, token: int | None = None):
     return make
 
 
-def _drafts(g: torch.Generator, cases: int = 25, G: int = 3, V: int = 5) -> Arguments:
+def _drafts(g: torch.Generator, cases: int = 25) -> Arguments:
     """Draw as one does when it is real: tokens from q, uniforms at random."""
+    G, V = torch.randint(2, 6, (2,), generator=g).tolist()
     q = torch.randn(cases, G, V, generator=g, dtype=torch.float64).softmax(-1)
     p = torch.randn(cases, G + 1, V, generator=g, dtype=torch.float64).softmax(-1)
     drafted = torch.multinomial(q.flatten(0, 1), 1, generator=g).view(cases, G)
@@ -69,7 +70,7 @@ def _each(answer, a: Arguments) -> dict:
         found = answer(*(x.clone() for x in case))
         n = min(len(found), width)
         row[:n] = torch.as_tensor(found)[:n]
-        kinds.add("whole numbers" if not found.dtype.is_floating_point else f"{found.dtype}")
+        kinds.add(f"{found.dtype}")
     return {TABLE: table, "kind": ", ".join(sorted(kinds))}
 
 
@@ -97,7 +98,7 @@ def _enumerate(answer, a: Arguments) -> dict:
 
 
 def _as_the_large_model(evidence: Evidence) -> str | None:
-    p = evidence.value("grid", "p")
+    p = evidence.expected["grid"].fields()["p"]
     for row, name, of in (
         (0, "first", "the first token"),
         (1, "second", "the second token, where there is one,"),
@@ -225,7 +226,7 @@ ACCEPT_DRAFT = Exercise(
             "token 0 refused, and a last uniform of 0",
             _draft("refused", last=0.0, token=0),
         ),
-        Probe("many", "25 drafts of 3 tokens", _drafts, run=_each),
+        Probe("many", "25 drafts of 2 to 5 tokens", _drafts, run=_each),
         Probe("grid", "a draft of one token out of 4", _four_tokens, run=_enumerate),
     ),
     criteria=(
@@ -241,9 +242,9 @@ ACCEPT_DRAFT = Exercise(
                 "many",
                 (
                     "kind",
-                    "whole numbers",
+                    "torch.int64",
                     "Your tokens are of type {seen}. They go back into a model, whose embedding "
-                    "takes whole numbers.",
+                    "takes whole numbers of type int64.",
                 ),
             )
         ),

@@ -54,6 +54,31 @@ def _models(
     return make
 
 
+def _awkward(g: torch.Generator) -> Arguments:
+    """Draw sizes and T, tokens that count here and there, and logits laid out the other way."""
+    rows, width, classes = torch.randint(2, 6, (3,), generator=g).tolist()
+    p, q = (draw(g, width, rows, classes).transpose(0, 1) for _ in "pq")
+    mask = torch.rand(rows, width, generator=g) < 0.6
+    mask[0, 0], mask[-1, -1] = False, True
+    T = 0.3 + 3 * torch.rand((), generator=g).item()
+    return {"p_logits": p, "q_logits": q, "mask": mask, "temperature": T}
+
+
+def _float32(g: torch.Generator) -> Arguments:
+    """Build float32 logits of a few hundred, at a temperature that suits them."""
+    made = _models(OTHER, 6, 4, 150.0)(g)
+    return {k: (100 * v).float() if k.endswith("logits") else v for k, v in made.items()}
+
+
+def _half(g: torch.Generator) -> Arguments:
+    """Build two models that are one on some of 40 tokens and never agree on the others."""
+    made = _models((8,) * 5, 8, disjoint=True)(g)
+    same = torch.arange(40) < torch.randint(3, 38, (), generator=g)
+    same = same[torch.randperm(40, generator=g)].view(5, 8, 1)
+    q = torch.where(same, made["p_logits"], made["q_logits"])
+    return {**made, "q_logits": q}
+
+
 def _overlap(p: Tensor, q: Tensor) -> Tensor:
     return torch.minimum(p, q).sum(-1)
 
@@ -118,6 +143,12 @@ def _bounded(evidence: Evidence) -> str | None:
     found = float(evidence.value("disjoint"))
     if found > 1e-6:
         return f"For two models that never agree you return {found:.4g}. No token would stay."
+    found = float(evidence.value("half"))
+    if abs(found - float(evidence.expected["half"].fields()["value"])) > 1e-6:
+        return (
+            "For two models that are one on some tokens, and never agree on the others, you "
+            f"return {found:.4g}. That is not the share of the former."
+        )
     return None
 
 
@@ -156,6 +187,9 @@ ACCEPTANCE = Exercise(
             sizes={"the number of tokens that count": 7, "the size of the vocabulary": 4},
         ),
         Probe("cold", "the first 3 rows at T = 0.5", _models(temperature=0.5)),
+        Probe("awkward", "2 to 5 rows, tokens and words, with gaps", _awkward),
+        Probe("float32", "float32 logits of a few hundred, at T = 150", _float32, atol=1e-5),
+        Probe("half", "two models that are one on some of 40 tokens, and never agree else", _half),
         Probe("swapped", "the 2 rows with models swapped", _models(OTHER, 6, 4, 2.5, swapped=True)),
         Probe(
             "shifted",
@@ -167,22 +201,23 @@ ACCEPTANCE = Exercise(
         Probe("broken", "rows with NaN in the logits of the padding", _models(broken=True)),
         Probe("T = 0", "a temperature of 0", _models(temperature=0.0)),
         Probe("T < 0", "a temperature of -1", _models(temperature=-1.0)),
+        Probe("T a little < 0", "a temperature of -0.01", _models(temperature=-0.01)),
         Probe("no token", "a mask that lets no token count", _models(counts=False)),
     ),
     criteria=(
         matches("the value", 1.0, "plain"),
-        matches("at a temperature", 0.75, "warm", "cold"),
+        matches("at a temperature", 0.75, "warm", "cold", "awkward", "float32"),
         main(
             law(
                 "a probability, and 1 for equal models",
                 0.5,
-                ("plain", "equal", "disjoint"),
+                ("plain", "equal", "disjoint", "half"),
                 _bounded,
             )
         ),
         law("the two models may change places", 0.25, ("warm", "swapped", "shifted"), _symmetric),
         matches("NaN in the padding does no harm", 0.25, "broken"),
-        rejects("bad input is refused", 0.5, "T = 0", "T < 0", "no token"),
+        rejects("bad input is refused", 0.5, "T = 0", "T < 0", "T a little < 0", "no token"),
         tidy(0.25),
     ),
     mistakes=(

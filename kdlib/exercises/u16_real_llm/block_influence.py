@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.checks.criteria import facts, law, main, matches, rejects, tidy
+from kdlib.checks.criteria import facts, law, main, matches, rejects, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.checks.probes import draw
 from kdlib.models import pruning
@@ -43,6 +43,40 @@ def _states(
         return {"hidden": tuple(hidden), "mask": mask & counts}
 
     return make
+
+
+def _awkward(g: torch.Generator) -> Arguments:
+    """Draw sizes, a mask with gaps, and states that are laid out the other way."""
+    rows, width, states, length = (torch.randint(2, 6, (4,), generator=g) + 1).tolist()
+    mask = torch.rand(rows, length, generator=g) < 0.6
+    mask[0, 0], mask[-1, -1] = True, False
+    hidden = [draw(g, length, rows, width).transpose(0, 1) for _ in range(states)]
+    return {"hidden": tuple(hidden), "mask": mask}
+
+
+def _sizes(scale: float, offset: float):
+    """Build float32 states of another size, with an offset in one feature, as in real models."""
+
+    def make(g: torch.Generator) -> Arguments:
+        made = _states(LEFT, 4, 5)(g)
+        hidden = [state * scale for state in made["hidden"]]
+        for state in hidden:
+            state[..., 1] += offset
+        return {**made, "hidden": tuple(state.float() for state in hidden)}
+
+    return make
+
+
+def _no_state(g: torch.Generator) -> Arguments:
+    return {"hidden": (), "mask": torch.tensor(ROWS, dtype=torch.bool)}
+
+
+def _turning(g: torch.Generator) -> Arguments:
+    """Build eight layers of which each scales, and some turn every state round."""
+    sizes = 0.5 + 2 * torch.rand(8, generator=g)
+    signs = torch.randint(2, (8,), generator=g) * 2 - 1
+    signs[3] = -signs[2]
+    return _states(factors=tuple((sizes * signs).tolist()))(g)
 
 
 def _untouched(answer, a: Arguments) -> dict:
@@ -148,13 +182,15 @@ def _some_token(hidden, mask):
 
 
 def _scaling(evidence: Evidence) -> str | None:
-    for probe, wanted, what in (
-        ("scaled", 0.0, "only makes every state longer or shorter"),
-        ("turned", 2.0, "turns every state round"),
-    ):
-        for found in evidence.value(probe).tolist():
+    for probe in ("scaled", "turned"):
+        right = evidence.expected[probe].fields()["value"]
+        for found, wanted in zip(evidence.value(probe).tolist(), right.tolist(), strict=True):
             if not abs(found - wanted) < 1e-6:
-                end = "lower" if wanted == 0.0 else "upper"
+                turns = wanted > 1
+                what = ("only makes every state longer or shorter", "turns every state round")[
+                    turns
+                ]
+                end = "upper" if turns else "lower"
                 return (
                     f"For a layer that {what} you return {found:.4g}, which is not the {end} end "
                     "of the scale. Block influence looks at directions alone."
@@ -170,28 +206,34 @@ BLOCK_INFLUENCE = Exercise(
         Probe("plain", "3 layers and rows of 5, 3 and 1 tokens", _states()),
         Probe("left", "4 layers and 2 rows padded on the left", _states(LEFT, 5, 3)),
         Probe("scaled", "layers that only scale", _states(factors=(2.0, 0.5, 7.0))),
-        Probe("turned", "layers that turn every state round", _states(factors=(-1.0, 3.0))),
+        Probe("turned", "8 layers that scale, some of which turn every state round", _turning),
+        Probe("awkward", "3 to 6 rows, tokens, features and states, with gaps", _awkward),
+        Probe("small", "float32 states of a thousandth", _sizes(1e-3, 0.0), atol=1e-5),
+        Probe("large", "float32 states of thousands", _sizes(1e3, 5e3), atol=1e-5),
         Probe("broken", "states with NaN in the padding", _states(broken=True)),
         Probe("lent", "states that the caller still needs", _states(states=3), run=_untouched),
         Probe("one state", "a single hidden state", _states(states=1)),
+        Probe("no state", "no hidden state at all", _no_state),
         Probe("no token", "a mask that lets no token count", _states(counts=False)),
     ),
     criteria=(
-        matches("the value", 1.25, "plain", "left"),
+        matches("the value", 1.25, "plain", "left", "awkward", "small", "large"),
         main(law("0 for scaling, 2 for turning round", 0.5, ("scaled", "turned"), _scaling)),
         matches("NaN in the padding does no harm", 0.25, "broken"),
-        facts(
-            "the states stay as they are",
-            0.25,
-            "lent",
-            (
-                "the states are as they were",
-                True,
-                "You write into the hidden states. They belong to the caller, who still needs "
-                "them.",
-            ),
+        side(
+            facts(
+                "the states stay as they are",
+                0.25,
+                "lent",
+                (
+                    "the states are as they were",
+                    True,
+                    "You write into the hidden states. They belong to the caller, who still needs "
+                    "them.",
+                ),
+            )
         ),
-        rejects("bad input is refused", 0.5, "one state", "no token"),
+        rejects("bad input is refused", 0.5, "one state", "no state", "no token"),
         tidy(0.25),
     ),
     mistakes=(

@@ -44,6 +44,25 @@ def _batch(
     return make
 
 
+def _awkward(g: torch.Generator) -> Arguments:
+    """Draw sizes, positions that count here and there, and logits laid out the other way."""
+    rows, width = torch.randint(2, 5, (2,), generator=g).tolist()
+    vocabulary = int(torch.randint(3, 8, (), generator=g))
+    kept = int(torch.randint(1, vocabulary, (), generator=g))
+    z = draw(g, width, rows, vocabulary, scale=2.0).transpose(0, 1)
+    log_p, tokens = draw(g, rows, width, vocabulary, scale=2.0).log_softmax(-1).topk(kept, dim=-1)
+    mask = torch.rand(rows, width, generator=g) < 0.6
+    mask[0, 0], mask[-1, -1] = False, True
+    return {"logits": z, "tokens": tokens, "log_probs": log_p, "mask": mask}
+
+
+def _float32(g: torch.Generator) -> Arguments:
+    """Build float32 logits of some tens, and a teacher that is sure of something else."""
+    made = _batch(3, (2, 4), 4, 6)(g)
+    log_p = (20 * made["log_probs"]).log_softmax(-1) - 1e-4
+    return {**made, "logits": (10 * made["logits"]).float(), "log_probs": log_p.float()}
+
+
 def _log_q(z: Tensor, kept: Tensor) -> Tensor:
     return z.log_softmax(-1).gather(-1, kept)
 
@@ -234,6 +253,14 @@ CACHED_KD = Exercise(
             _batch(2, (4, 1), 4, 7),
             sizes={ROWS: 2, PLACES: 8, COUNTED: 5},
         ),
+        Probe("awkward", "2 to 4 rows and positions with gaps", _awkward, gradients=("logits",)),
+        Probe(
+            "float32",
+            "float32 logits of some tens, and a teacher that is sure of something else",
+            _float32,
+            gradients=("logits",),
+            atol=1e-4,
+        ),
         Probe("few", "the same 3 rows with a single token kept", _batch(1)),
         Probe("full", "the same 3 rows with all 11 tokens kept", _batch(11), ("logits",)),
         Probe("same", "a student equal to the teacher", _batch(4, agrees=True)),
@@ -254,12 +281,17 @@ CACHED_KD = Exercise(
             _batch(4, more=60.0),
             gradients=("logits",),
         ),
-        Probe("rounded", "log-probabilities kept with two decimals", _batch(4, rounded=True)),
+        Probe(
+            "rounded",
+            "log-probabilities kept with two decimals",
+            _batch(4, rounded=True),
+            gradients=("logits",),
+        ),
         Probe("none", "rows without a position that counts", _batch(4, (0, 0)), ("logits",)),
     ),
     criteria=(
-        matches("the value", 0.75, "plain", "other"),
-        gradients("the gradient", 0.5, "plain"),
+        matches("the value", 0.75, "plain", "other", "awkward", "float32"),
+        gradients("the gradient", 0.5, "plain", "awkward", "float32"),
         law("zero for a student that agrees", 0.25, ("same",), _zero),
         law(
             "never negative, and never more than the full KL",
@@ -270,7 +302,7 @@ CACHED_KD = Exercise(
         _with_gradient("the full KL when all tokens are kept", 0.25, "full"),
         _with_gradient("NaN where nothing counts does no harm", 0.25, "broken"),
         _with_gradient("a student that is very sure", 0.25, "sure"),
-        matches("rounded log-probabilities", 0.25, "rounded"),
+        _with_gradient("rounded log-probabilities", 0.25, "rounded"),
         side(_with_gradient("no position counts", 0.25, "none")),
         tidy(0.25),
     ),

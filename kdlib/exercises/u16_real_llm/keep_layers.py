@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kdlib.checks.criteria import facts, law, matches, rejects
+from kdlib.checks.criteria import facts, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.models import pruning
 
-DEPTH, WIDTH, WORDS, TOKENS = 5, 4, 7, 6
+WIDTH, WORDS, TOKENS = 4, 7, 6
 
 
 class _Config:
@@ -91,14 +91,31 @@ class Decoder(nn.Module):
         return self.model(ids, cache) @ self.lm_head
 
 
-def _decoder(*keep: int):
+def _decoder(choose: Callable[[torch.Generator, int], list[int]]):
+    """Build a decoder of 5 to 7 layers; `choose(generator, depth)` gives those to keep."""
+
     def make(g: torch.Generator) -> Arguments:
-        model = Decoder(_Config(DEPTH))
+        depth = int(torch.randint(5, 8, (), generator=g))
+        model = Decoder(_Config(depth))
         for weight in model.parameters():
             weight.data = torch.randn(*weight.shape, generator=g, dtype=torch.float64) * 0.7
-        return {"model": model, "keep": list(keep)}
+        return {"model": model, "keep": choose(g, depth)}
 
     return make
+
+
+def _some(g: torch.Generator, depth: int) -> list[int]:
+    """Choose two or three layers from the middle, and the last one."""
+    count = int(torch.randint(2, 4, (), generator=g)) if depth > 5 else 2
+    middle = torch.randperm(depth - 2, generator=g)[:count] + 1
+    return [*sorted(middle.tolist()), depth - 1]
+
+
+def _unordered(g: torch.Generator, depth: int) -> list[int]:
+    """Choose the last layer, the first, and one or two from between, in this order."""
+    count = int(torch.randint(1, 3, (), generator=g))
+    middle = torch.randperm(depth - 3, generator=g)[:count] + 2
+    return [depth - 1, 0, *middle.tolist()]
 
 
 def _student(answer: Callable, a: Arguments) -> nn.Module:
@@ -139,11 +156,11 @@ def _state(model: nn.Module) -> dict:
 
 @torch.no_grad()
 def _original(answer: Callable, a: Arguments) -> dict:
-    """Say what the original is after the call, and after the copy has learned something."""
+    """Say what has become of the original: after the call, and after the copy has learned."""
     model = a["model"]
-    before = [weight.clone() for weight in model.parameters()]
+    before, had = [weight.clone() for weight in model.parameters()], _state(model)
     student = _student(answer, a)
-    found = _state(model)
+    found = {what: "as before" if is_ == had[what] else is_ for what, is_ in _state(model).items()}
     for weight in student.parameters():
         weight.add_(1.0)
     after = list(model.parameters())
@@ -234,7 +251,7 @@ def _shifting(model, keep):
     """Delete from the front, while the numbers behind move up."""
     numbers = _kept(model, keep)
     student = copy.deepcopy(model)
-    for number in range(DEPTH):
+    for number in range(len(model.model.layers)):
         if number not in numbers and number < len(student.model.layers):
             del student.model.layers[number]
     return _renumber(student)
@@ -285,58 +302,90 @@ KEEP_LAYERS = Exercise(
     title="Cut a student out of the teacher",
     reference=pruning.keep_layers,
     probes=(
-        Probe("build", "5 layers of which 1, 3 and 4 are kept", _decoder(1, 3, 4), run=_build),
-        Probe("order", "5 layers of which 4, 0 and 2 are kept", _decoder(4, 0, 2), run=_build),
-        Probe("run", "5 layers of which 1, 2 and 4 are kept", _decoder(1, 2, 4), run=_outputs),
-        Probe("original", "a teacher that is needed again", _decoder(0, 2, 3), run=_original),
-        Probe("no layer", "an empty list of layers", _decoder()),
-        Probe("twice", "a list that names layer 1 twice", _decoder(1, 1, 3)),
-        Probe("negative", "a list with the number -1", _decoder(0, -1)),
-        Probe("beyond", "a list with the number 5 for 5 layers", _decoder(0, 5)),
+        Probe(
+            "build",
+            "5 to 7 layers of which the last and two or three more stay",
+            _decoder(_some),
+            run=_build,
+        ),
+        Probe(
+            "order",
+            "a list that is not in order: the last, the first, and others",
+            _decoder(_unordered),
+            run=_build,
+        ),
+        Probe(
+            "all",
+            "a list of all layers, from the last to the first",
+            _decoder(lambda g, depth: list(range(depth))[::-1]),
+            run=_build,
+        ),
+        Probe(
+            "one",
+            "a list of one layer, the last",
+            _decoder(lambda g, depth: [depth - 1]),
+            run=_build,
+        ),
+        Probe(
+            "run",
+            "5 to 7 layers of which the last and some others stay",
+            _decoder(_some),
+            run=_outputs,
+        ),
+        Probe("original", "a teacher that is needed again", _decoder(_unordered), run=_original),
+        Probe("no layer", "an empty list of layers", _decoder(lambda g, depth: [])),
+        Probe("twice", "a list that names layer 1 twice", _decoder(lambda g, depth: [1, 3, 1])),
+        Probe("negative", "a list with the number -1", _decoder(lambda g, depth: [0, -1])),
+        Probe("more negative", "a list with the number -2", _decoder(lambda g, depth: [-2, 1])),
+        Probe("beyond", "a list with the number of layers", _decoder(lambda g, depth: [0, depth])),
+        Probe("far beyond", "a list with the number 40", _decoder(lambda g, depth: [40, 2])),
     ),
     criteria=(
         matches(
             "the layers and their order",
             0.75,
-            "build",
-            "order",
+            *("build", "order", "all", "one"),
             keys=("list of layers", "number of weights"),
         ),
-        matches(
-            "each layer knows its place, and the config their number",
-            0.5,
-            "build",
-            "order",
-            keys=("list of places", "count in the config"),
+        side(
+            matches(
+                "each layer knows its place, and the config their number",
+                0.5,
+                *("build", "order", "all", "one"),
+                keys=("list of places", "count in the config"),
+            )
         ),
         matches("the output", 0.5, "run", keys=("output",)),
         law("the same output with a cache", 0.5, ("run",), _agrees),
-        facts(
-            "the original stays as it is",
-            0.75,
-            "original",
-            ("layers", DEPTH, CHANGED.format(what="has {seen} layers")),
-            (
-                "places",
-                " ".join(map(str, range(DEPTH))),
-                CHANGED.format(what="has layers that think they are {seen}"),
-            ),
-            ("count", DEPTH, CHANGED.format(what="has a config that counts {seen} layers")),
-            (
-                "learns with the copy",
-                False,
-                "When your copy takes a step, the original's weights move too. The two have to "
-                "share nothing.",
-            ),
+        side(
+            facts(
+                "the original stays as it is",
+                0.5,
+                "original",
+                ("layers", "as before", CHANGED.format(what="has {seen} layers")),
+                (
+                    "places",
+                    "as before",
+                    CHANGED.format(what="has layers that think they are {seen}"),
+                ),
+                (
+                    "count",
+                    "as before",
+                    CHANGED.format(what="has a config that counts {seen} layers"),
+                ),
+                (
+                    "learns with the copy",
+                    False,
+                    "When your copy takes a step, the original's weights move too. The two have to "
+                    "share nothing.",
+                ),
+            )
         ),
         rejects(
-            "numbers that make no sense are refused",
-            0.5,
-            "no layer",
-            "twice",
-            "negative",
-            "beyond",
+            *("numbers that make no sense are refused", 0.5),
+            *("no layer", "twice", "negative", "more negative", "beyond", "far beyond"),
         ),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
