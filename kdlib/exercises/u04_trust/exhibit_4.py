@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from kdlib import museum
 from kdlib.checks.criteria import facts, matches, tidy
@@ -38,9 +38,16 @@ def _two_epochs(answer, a: Arguments) -> dict:
         "dropout changed": dropout
         != [m.p for m in a["teacher"].modules() if isinstance(m, nn.Dropout)],
         "student": weights(a["student"]),
-        "what the teacher says": by_image(teacher.calls, a["images"]),
+        "what the teacher says": _said(student, teacher, a["images"]),
         "accuracy": series(returned),
     }
+
+
+def _said(student: Watch, teacher: Watch, images: Tensor) -> Tensor:
+    """Give the teacher's answers about the images that the student learned from."""
+    said = by_image(teacher.calls, images)
+    learned = by_image(student.taught, images)
+    return said * (learned != 0).any(-1, keepdim=True) if learned.dim() == said.dim() else said
 
 
 def _nothing(student, teacher, pair):
