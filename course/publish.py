@@ -30,7 +30,8 @@ def readme_blocks(project: Project) -> dict[str, str]:
             "get": "```bash\n# The course has no public address yet: begin in the folder that you"
             " were given.\n"
             "make lab     # installs everything into .venv, then opens the course in JupyterLab\n"
-            "make test    # style, builder, tests, and every solution notebook in two arithmetics, as CI does\n"
+            "make test    # style, builder, tests, and every solution notebook in two arithmetics,"
+            " as CI does\n"
             "```\n",
             "colab": "**On Colab:** not yet. The notebooks can install the library there once the"
             " repository has a\npublic address (`make publish URL=...`).\n",
@@ -39,7 +40,8 @@ def readme_blocks(project: Project) -> dict[str, str]:
     return {
         "get": f"```bash\ngit clone {project.repository} && cd {name}\n"
         "make lab     # installs everything into .venv, then opens the course in JupyterLab\n"
-        "make test    # style, builder, tests, and every solution notebook in two arithmetics, as CI does\n"
+        "make test    # style, builder, tests, and every solution notebook in two arithmetics,"
+        " as CI does\n"
         "```\n",
         "colab": "**On Colab:** each notebook opens with a badge, and its first cell installs the"
         " library.\n",
