@@ -165,7 +165,11 @@ def _overlaps(
     found = groups([*texts, *known], class_size)
     parts = []
     for group in found[:MOST_OVERLAPS]:
-        who = [f"{name(text.owner)}, {text.where}" if text.owner else text.where for text in group]
+        places = [re.sub(r"^(\d\d)-(\w+)-answer$", r"\1.\2", text.where) for text in group]
+        who = [
+            f"{name(text.owner)}, {place}" if text.owner else place
+            for text, place in zip(group, places, strict=True)
+        ]
         left, right = next(
             ((a, b) for a, b in combinations(group, 2) if a.owner != b.owner), group[:2]
         )
