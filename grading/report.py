@@ -132,7 +132,9 @@ def _where(cell: Mapping[str, Any]) -> str:
     """Name the question that a cell answers, or ""."""
     marked = cell["metadata"].get("nbgrader", {})
     anchor = ANCHOR.search(cell["source"])
-    return anchor[1] if anchor else marked["grade_id"] if marked.get("solution") else ""
+    if anchor or not marked.get("solution"):
+        return anchor[1] if anchor else ""
+    return re.sub(r"^(\d\d)-(\w+)-answer$", r"\1.\2", marked["grade_id"])
 
 
 def _texts(outcome: Outcome, given: Mapping[str, str]) -> Iterator[Text]:
@@ -165,11 +167,7 @@ def _overlaps(
     found = groups([*texts, *known], class_size)
     parts = []
     for group in found[:MOST_OVERLAPS]:
-        places = [re.sub(r"^(\d\d)-(\w+)-answer$", r"\1.\2", text.where) for text in group]
-        who = [
-            f"{name(text.owner)}, {place}" if text.owner else place
-            for text, place in zip(group, places, strict=True)
-        ]
+        who = [f"{name(text.owner)}, {text.where}" if text.owner else text.where for text in group]
         left, right = next(
             ((a, b) for a, b in combinations(group, 2) if a.owner != b.owner), group[:2]
         )
