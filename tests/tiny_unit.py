@@ -23,7 +23,7 @@ RIGHT = {
     SOFTMAX: """# answer 00.softmax_with_temperature (keep this line)
 def softmax_with_temperature(logits, temperature=1.0):
     if temperature <= 0:
-        raise ValueError("temperature")
+        raise ValueError(f"temperature must be positive, got {temperature}")
     return (logits / temperature).softmax(-1)""",
     ACCURACY: """# answer 00.accuracy (keep this line)
 def accuracy(logits, targets):
