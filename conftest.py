@@ -12,9 +12,6 @@ from hypothesis import HealthCheck, settings
 from nbval.plugin import IPyNbCell, IPyNbFile
 from xdist.scheduler import LoadScopeScheduling
 
-# Notebooks that take minutes with their real model; here they run as the grader does.
-LONG = ("16_real_llm",)
-
 PATIENCE = 60  # seconds from the end of a cell to its last output
 
 # A processor without vector units, and one core more, round otherwise. What a notebook prints, and
@@ -44,15 +41,16 @@ settings.load_profile("patient")
 
 
 class Notebook(IPyNbFile):
-    """A solution notebook, cell by cell, under one arithmetic."""
+    """A solution notebook, cell by cell, under one arithmetic, in one profile."""
 
     arithmetic: str
+    profile: str
 
     def setup(self) -> None:
         """Start the kernel with the profile and the progress record that the builder gave it."""
         folder = Path(self.config._tmp_path_factory.getbasetemp())
         environment = ARITHMETICS[self.arithmetic] | {
-            "KDLIB_PROFILE": "grade" if self.path.stem in LONG else "cpu",
+            "KDLIB_PROFILE": self.profile,
             "KDLIB_PROGRESS": str(folder / f"progress-{self.path.stem}-{self.arithmetic}.json"),
         }
         with pytest.MonkeyPatch.context() as patch:
@@ -70,8 +68,8 @@ class Notebook(IPyNbFile):
 class Under:
     """Collects each notebook for one arithmetic; pytest takes one collector from each plugin."""
 
-    def __init__(self, arithmetic: str) -> None:
-        self.arithmetic = arithmetic
+    def __init__(self, arithmetic: str, profile: str) -> None:
+        self.arithmetic, self.profile = arithmetic, profile
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> Notebook | None:
         """Give the notebook a node of its own, `solutions/.../02_soft_targets.ipynb[generic]`."""
@@ -79,7 +77,7 @@ class Under:
             return None
         nodeid = f"{file_path.relative_to(parent.config.rootpath).as_posix()}[{self.arithmetic}]"
         notebook = Notebook.from_parent(parent, path=file_path, nodeid=nodeid)
-        notebook.arithmetic = self.arithmetic
+        notebook.arithmetic, notebook.profile = self.arithmetic, self.profile
         return notebook
 
 
@@ -134,12 +132,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=ARITHMETICS,
         help="run the notebooks under this one, in place of generic and threads; may be repeated",
     )
+    parser.addoption(
+        "--profile",
+        default="grade",
+        choices=("grade", "cpu"),
+        help="size of the notebooks' experiments: the grader's, or as they are built",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register a collector for each arithmetic, and the line of progress where workers run."""
     for arithmetic in config.option.arithmetic or FURTHER:
-        config.pluginmanager.register(Under(arithmetic), f"under-{arithmetic}")
+        under = Under(arithmetic, config.option.profile)
+        config.pluginmanager.register(under, f"under-{arithmetic}")
     if config.getoption("numprocesses", None):
         config.pluginmanager.register(Progress(), "progress")
 

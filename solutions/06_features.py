@@ -472,7 +472,7 @@ check("06.fsp_matrix", fsp_matrix)
 # Six ticks. The next cell asks whether these matrices know anything about classes: for each test
 # image it looks for the nearest other image, by the distance between FSP matrices.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 some = slice(0, scale(grade=100, cpu=500, full=2000))
 with features.capture_features(teacher, STAGES) as seen, torch.no_grad():
     teacher(test.inputs[some])

@@ -97,7 +97,7 @@ def new_student(seed: int = 0) -> nn.Module:
     return seeded(seed, MLP, 128, classes=16)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 IMAGES = scale(grade=200, cpu=3000, full=3000)
 images, labels = train.inputs[:IMAGES], train.targets[:IMAGES]
 features = teacher_features(images)

@@ -303,7 +303,7 @@ check("12.taid_loss", taid_loss)
 # The task is that of unit 11. Three translators share the work, each with a dictionary of its own; a
 # translation is *faithful* when one of them could have written all of it. The teacher knows all three.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 teacher = load_teacher("translators_gpt")
 data = task.corpus(4000, torch.Generator().manual_seed(1000))  # (4000, 14)
 student = seeded(0, GPT, GPTConfig(task.VOCABULARY, 32, layers=1, heads=2, context=16))
@@ -579,7 +579,7 @@ check("12.per_token_loss", per_token_loss)
 # sequence's KL.
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def summed(log_q: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
     return per_token_loss(log_q, log_p, mask) * mask.sum()  # a sum over tokens, like the KL
 

@@ -22,7 +22,7 @@ __all__ = [
 
 
 @torch.no_grad()
-def predict(model: nn.Module, inputs: Tensor, batch_size: int = 1000) -> Tensor:
+def predict(model: nn.Module, inputs: Tensor, batch_size: int = 100) -> Tensor:
     """Run a network over a whole data set in eval mode and without gradient.
 
     The network's train or eval mode is the same afterwards as before.
