@@ -138,6 +138,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("grade", "cpu"),
         help="size of the notebooks' experiments: the grader's, or as they are built",
     )
+    parser.addoption(
+        "--stock",
+        action="store_true",
+        help="grade every unit with nbgrader's own autograde, in place of the first one only",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

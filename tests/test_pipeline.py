@@ -109,26 +109,26 @@ def released_points(unit: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module", params=units())
 def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graded:
-    """The solution and the release through `nbgrader autograde`, the rest through `kdgrade`."""
+    """Through `nbgrader autograde` the first unit, and all with --stock; else through kdgrade."""
     unit = request.param
     right = answers(solution(unit))
-    course = Course.create(tmp_path_factory.mktemp("course"), [unit])
-    quick = {student: slipped(unit, states) for student, states in slips(unit).items()}
-    for student, filled in ({"perfect-too": right} | quick).items():
-        course.submit(student, unit, fill(unit, filled))
-    autograde(course.root, [unit], Settings(jobs=1, sandboxed=sandbox_works()))
-
-    stock = {"perfect": right, "untouched": {}}
-    if unit == SHORT:
-        stock["noisy"] = {
+    students = {"perfect": right, "untouched": {}}
+    students |= {student: slipped(unit, states) for student, states in slips(unit).items()}
+    stock = unit == SHORT or request.config.option.stock
+    if stock:
+        students["noisy"] = right | {
             cell: right[cell] + NOISE.format(name=catalogue()[name].name)
             for name, cell in exercises(unit).items()
+            if inspect.isfunction(catalogue()[name].reference)
         }
-    for student, filled in stock.items():
+    course = Course.create(tmp_path_factory.mktemp("course"), [unit])
+    for student, filled in students.items():
         course.submit(student, unit, fill(unit, filled))
-        course.nbgrader("autograde", unit, "--student", student)
-    for student in ("untouched", *quick):
-        course.nbgrader("generate_feedback", unit, "--student", student)
+    if stock:
+        course.nbgrader("autograde", unit)
+    else:
+        autograde(course.root, [unit], Settings(jobs=1, sandboxed=sandbox_works()))
+    course.nbgrader("generate_feedback", unit)
     return Graded(unit, course, course.scores(unit), released_points(unit))
 
 
@@ -140,7 +140,6 @@ def test_points_in_the_release_are_the_catalogues(graded: Graded) -> None:
 
 def test_the_solution_earns_everything(graded: Graded) -> None:
     assert graded.scores["perfect"] == graded.points
-    assert graded.scores["perfect-too"] == graded.points
 
 
 def test_the_untouched_release_earns_nothing(graded: Graded) -> None:
@@ -159,8 +158,9 @@ def test_each_slip_loses_its_own_points_and_no_others(graded: Graded) -> None:
                 assert earned == most, name
 
 
-@pytest.mark.parametrize("graded", [SHORT], indirect=True)
 def test_noise_on_stderr_costs_nothing(graded: Graded) -> None:
+    if "noisy" not in graded.scores:
+        pytest.skip("with --stock")
     assert graded.scores["noisy"] == graded.points
 
 
