@@ -649,6 +649,16 @@ EQUIVALENT = {
         ),
     },
     "03.label_smoothing_loss": {
+        "a small number too many @ nats = *": "the sum is at least one, so it is within rounding",
+        "cut off at a bound @ nats = *": "the sum is at least one",
+        "arguments exchanged @ return torch.tensordot(*": "a product is symmetric",
+        "dimension not kept @ *": "a mean of all differences is the difference of the means",
+        "over all entries @ expected = *": "the mean of the rows' means",
+        "divided by another number of entries @ *": "a vector has as many entries as rows",
+        "not converted @ for z, y in *": "a tensor of one whole number is an index, too",
+        "not converted @ z = *": _PRECISION,
+        "not detached @ shifted = *": "the shift cancels: no gradient goes through it",
+        "one more or one less @ soft = soft.scatter_add(*": "the index has one column",
         "a check left out @ require_*": "the contract asks for a check of the smoothing alone",
         "an exception without what was given @ raise ValueError(f'smoothing*": (
             "the contract asks for a ValueError, not for its words"
