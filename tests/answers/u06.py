@@ -973,6 +973,9 @@ EQUIVALENT = {
         "not copied @ self.optimizer*": "an optimiser makes a list of what it is given",
         "not detached @ *": "a number, or a hint without a graph",
         "the wrong way round @ loss = *": _EVEN,
+        "kept between calls @ self.guided, self.hint, self.lr = *self).lr = *": (
+            "the step size is in the optimiser already"
+        ),
         "too much let through @ *": "the contract: every parameter of student and regressor",
         "two steps exchanged @ *": "the two do not depend on each other",
     },
