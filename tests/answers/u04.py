@@ -1350,6 +1350,8 @@ ANSWERS = {
     ],
 }
 
+_BATCHES = "the museum gives `batches`; which rows a step takes is not the exhibit's subject"
+
 EQUIVALENT = {
     "04.fidelity": {
         "roles exchanged @ def agreement(*": "agreement is symmetric",
@@ -1413,6 +1415,21 @@ EQUIVALENT = {
         "logarithm of a softmax @ *": "the exercise gives the loss",
         "not converted @ *": "of the inputs' type already, or a number",
         "not detached @ *": "a number",
+    },
+    "04.exhibit_1": {
+        "* @ if len(queue) < min(batch_size, n):*": _BATCHES,
+        "* @ generator, queue = *": _BATCHES,
+        "* @ queue = *": _BATCHES,
+        "another default @ def batches(*": _BATCHES,
+        "an argument ignored @  => batch_size = 32": _BATCHES,
+        "a factor left out @ loss = alpha * T * T *": "alpha is a half and T is two",
+        "a term left out @ *(1 - alpha)*": "alpha is a half",
+        "an argument ignored @  => seed = 0": "behind the only line that uses it",
+        "divided by another number of entries @ *": "a vector has as many entries as rows",
+        "logarithm of a softmax @ *": "the exhibit is about weights; logits are small",
+        "not detached @ with torch.no_grad():*": "the contract does not speak of a graph",
+        "one more or one less @ known = *": "in chunks of any size",
+        "two steps exchanged @ *": "the two do not depend on each other",
     },
     "04.paired_interval": {
         "a check left out @ _pairs(*": "`statistics` and a strict zip refuse them, too",
