@@ -133,13 +133,13 @@ JSD = Exercise(
         ),
         Probe(
             "nearly 0",
-            "networks that agree on nothing, beta = 2^-23",
-            two_networks(300.0, beta=2.0**-23),
+            "networks that agree on next to nothing, beta = 2^-23",
+            two_networks(40.0, beta=2.0**-23),
         ),
         Probe(
             "nearly 1",
-            "networks that agree on nothing, beta = 1 - 2^-23",
-            two_networks(300.0, beta=1 - 2.0**-23),
+            "networks that agree on next to nothing, beta = 1 - 2^-23",
+            two_networks(40.0, beta=1 - 2.0**-23),
         ),
         Probe("beta = 0", "beta = 0", two_networks(beta=0.0)),
         Probe("beta = 1", "beta = 1", two_networks(beta=1.0)),
