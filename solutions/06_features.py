@@ -76,7 +76,7 @@ for name, network in (("teacher", teacher), ("student", student)):
 # - What you hand out is the output as it left the layer, even if the next layer works in place
 #   (`nn.ReLU(inplace=True)`). {= the output as it left the layer}
 # - After the block no hook of yours is left on the model, whether the block ended well or not, nor
-#   after an unknown name. {= no hook stays behind; not even after an error; nor after an unknown name}
+#   after an unknown name. An error in the block reaches the caller. {= no hook stays behind; not even after an error; nor after an unknown name}
 # - The network computes what it computed without you.
 #   {= gradient flows, through the layer and through the network}
 

@@ -367,6 +367,7 @@ ANSWERS = {
 _CHECKED = "the contract does not ask for this check"
 _HALF = "float16 is not in the contract"
 _FLOAT64 = "right in the precision of the input, too"
+_NO_T = "the notebook's signature has no temperature"
 
 EQUIVALENT = {
     "01.log_softmax": {
@@ -399,5 +400,40 @@ EQUIVALENT = {
         "multiplied by the mask @ *": "zero times a finite number is zero",
         "at the boundary @ *": "zero times a finite number is zero",
         "cut off at a bound @ *": "the largest term of the sum is one",
+    },
+    "01.generalized_jsd": {
+        "a check left out @ require_*": _CHECKED,
+        "a temperature left out @ *": _NO_T,
+        "an argument ignored @  => temperature = 1.0": _NO_T,
+        "factor T squared @ *": _NO_T,
+        "multiplied by the temperature @ *": _NO_T,
+        "an argument not passed on @ p, q = *": "a table's softmax runs over dimension 1",
+        "an argument not passed on @ w = *": "a beta in float32 is near enough",
+        "an argument not passed on @ weights = *": "a beta in float32 is near enough",
+        "an exception without what was given @ *": "the contract asks for a ValueError alone",
+        "another number @ log_m = *": "any number does that is smaller than all that matter",
+        "arguments exchanged @ return torch.einsum(*": "a product is symmetric",
+        "arguments exchanged @ rows.append(*": "a dot product is symmetric",
+        "cut off from the gradient @  => teacher_logits = *": "only the student's is asked for",
+        "half precision @ return logits.float() if *": _HALF,
+        "not converted @ return logits.float() if *": _HALF,
+        "not converted @ m = *": "NumPy's float64 is a Python float",
+        "not converted @ p, q = *": _FLOAT64,
+    },
+    "01.total_variation": {
+        "a bound left out @ *": "one, up to rounding",
+        "an argument not passed on @ *clamp(0*": "one, up to rounding",
+        "one more or one less @ *clamp(0*": "one, up to rounding",
+        "a check left out @ require_*": _CHECKED,
+        "an argument not passed on @ return 0.5 * *": "a table's softmax runs over dimension 1",
+        "arguments exchanged @ *": "the distance is symmetric",
+        "roles exchanged @ *": "the distance is symmetric",
+        "the wrong way round @ *": "the distance is symmetric",
+        "at the boundary @ return torch.where(p > q*": "equal probabilities differ by zero",
+        "multiplied by the mask @ *": "zero times a finite number is zero",
+        "half precision @ return logits.float() if *": _HALF,
+        "not converted @ return logits.float() if *": _HALF,
+        "not converted @ both = *": _FLOAT64,
+        "logarithm of a softmax @ *": "exp takes the logarithm back, also that of zero",
     },
 }

@@ -483,3 +483,107 @@ ANSWERS = {
         dist_rows_and_columns,
     ],
 }
+
+_UNASKED = "the contract does not ask for this check"
+_HALF = "float16 is not in the contract"
+_VECTOR = "a vector has as many entries as rows"
+_PRECISION = "right in the precision of the input, too"
+_FLOOR = "a floor against division by zero: any tiny number does"
+_ORDER = "any order of the other classes does, if it is that of both networks"
+_NOTHING = "the probability that it is multiplied by is zero"
+_GIVEN = "the temperature is passed on"
+_PEARSON = "a correlation is symmetric"
+_PAIR = {
+    "a check left out @ require_*": _UNASKED,
+    "a check left out @ for name, logits in both:*": _UNASKED,
+    "the loop ends too early @ for name, logits in both:*": _UNASKED,
+    "only the first @  => break": _UNASKED,
+    "* @ z, v = (x.float() if *": _HALF,
+}
+
+EQUIVALENT = {
+    "05.split_kd": {
+        **_PAIR,
+        "* @ if z.shape[-1] < 2:*": _UNASKED,
+        "* @ raise ValueError(f'student_logits must have at least two*": _UNASKED,
+        "* @ gaps = *": _NOTHING,
+        "another number @ hidden = *": "any number does that no logit comes near",
+        "another number @ terms = *": _NOTHING,
+        "mask left out @ terms = *.masked_fill(mask, 0.0)*": _NOTHING,
+        "cut off from the gradient @ return F.one_hot(*": "a mask carries no graph",
+        "divided by another number of entries @ *": _VECTOR,
+        "* @ order = *": _ORDER,
+        "sign @ columns = *": _ORDER,
+        "one thing for the other @ mask = *": "both are of one shape",
+        "the wrong way round @ margin = *": "the two outcomes exchanged, in both networks",
+        "the wrong way round @ return (z.gather(*": "the two outcomes exchanged, in both networks",
+        "not converted @ both = torch.stack(*": _PRECISION,
+        "not converted @ *targets.tolist()*": "a tensor of one whole number is an index, too",
+        "not copied @ return tuple(found)*": "a list is a pair, too",
+    },
+    "05.dkd_loss": {
+        "another default @ *": _GIVEN,
+        "an exception without what was given @ *": "which words give the reason is left open",
+        "one more or one less @ if classes in (1, 2):*": "`split_kd` of kdlib refuses one class",
+        "another number @ hidden = *": "any number does that no logit comes near",
+        "another number @ terms = *": _NOTHING,
+        "mask left out @ terms = *.masked_fill(mask, 0.0)*": _NOTHING,
+        "cut off from the gradient @ return F.one_hot(*": "a mask carries no graph",
+        "divided by another number of entries @ *": _VECTOR,
+        "* @ order = *": _ORDER,
+        "sign @ columns = *": _ORDER,
+        "* @ return tuple(*": "the mean that follows is of all entries",
+        "the wrong way round @ margin = *": "the two outcomes exchanged, in both networks",
+        "arguments exchanged @ weighed = *": "a product is symmetric",
+        "not converted @ z, v = *": _PRECISION,
+        "not converted @ for z, v, y in *": "a tensor of one whole number is an index, too",
+        "not converted @ return F.one_hot(*": "zeros and ones sort like truth values",
+        "not detached @ *": "detached a second time",
+    },
+    "05.standardise": {
+        "a check left out @ *": _UNASKED,
+        "* @ if logits.shape[-1] < 2:*": _UNASKED,
+        "* @ raise ValueError(f'logits must have at least two*": _UNASKED,
+        "* @ centred = torch.where(*": "a constant row is zero up to rounding in any case",
+        "an argument not passed on @ std, _ = *": "unbiased is the default",
+        "* @ *1e-07*": _FLOOR,
+        "another number @ return (logits - mean) / variance.clamp_min(*": _FLOOR,
+        "* @ return centred / torch.where(*": _FLOOR,
+        "another number @ unit = *": _FLOOR,
+        "another number @ z = F.layer_norm(*": _FLOOR,
+        "* @ z = logits.float() if *": _HALF,
+        "not converted @ z = F.layer_norm(*": _PRECISION,
+    },
+    "05.standardised_kd": {
+        **_PAIR,
+        "another number @ *": _FLOOR,
+        "sign @ *- 1e-07*": _FLOOR,
+        "* @ return (logits - logits.mean(*": "a constant on a row changes no softmax",
+        "* @ return torch.stack([(z - z.mean()) *": "a constant on a row changes no softmax",
+        "arguments exchanged @ soft = torch.dot(*": "a dot product is symmetric",
+        "the wrong way round @ return torch.stack(*": "a dot product is symmetric",
+        "divided by another number of entries @ *": _VECTOR,
+        "not converted @ for n, y in *": "a tensor of one whole number is an index, too",
+        "not converted @ z = F.layer_norm(*": _PRECISION,
+        "not converted @ z, v = (student_logits.double()*": _PRECISION,
+        "not converted @ return z.to(logits.dtype)*": "the loss is converted in the end",
+    },
+    "05.dist_loss": {
+        **_PAIR,
+        "* @ if z.dim() != 2:*": _UNASKED,
+        "* @ raise ValueError(f'student_logits must have shape*": _UNASKED,
+        "roles exchanged @ def pearson(*": _PEARSON,
+        "arguments exchanged @ *": _PEARSON,
+        "the wrong way round @ a, b = *": "two signs that cancel",
+        "cut off from the gradient @  => b = b.detach()": "b is the teacher, a constant",
+        "changed in place @ a, b = *": "the mean of a row of probabilities is 1/C in every row",
+        "an argument ignored @  => eps = 1e-08": "no other value is passed",
+        "an argument not passed on @ *": _FLOOR,
+        "another default @ def pearson(*": _FLOOR,
+        "another number @ *": _FLOOR,
+        "at the boundary @ *": _FLOOR,
+        "sign @ *1e-08*": _FLOOR,
+        "sign @ *eps*": _FLOOR,
+        "not converted @ *": _PRECISION,
+    },
+}

@@ -918,3 +918,110 @@ ANSWERS = {
         SimKDBoundTrain,
     ],
 }
+
+_UNASKED = "the contract does not ask for this check"
+_WORDS = "the contract asks for a ValueError, not for its words"
+_EVEN = "a squared difference has no sign, a distance no direction"
+_FLOOR = "a floor against division by zero: any tiny number does"
+_CANCELS = "a factor on an image's map cancels in the normalisation"
+_GIVEN = "the exercise gives the parts, and these networks need no more of them"
+_MAPS = {
+    "a check left out @ *require_*": _UNASKED,
+    "* @ if value.dim() != 4 or value.numel() == 0:*": _UNASKED,
+    "*exception* @ raise ValueError(f'{name} must have shape*": _UNASKED,
+    "* @  => value = *": "a check of shapes, which no number enters",
+}
+
+EQUIVALENT = {
+    "06.capture_features": {
+        "a check left out @ super().__init__()*": "an empty dict needs no setting up",
+        "an exception without what was given @ *": _WORDS,
+        "a step left out @ names = list(names)*": "the contract's names are a list",
+        "not copied @ *": "nobody changes the list of names meanwhile",
+        "an argument not passed on @ self.handles = *": "the order of other people's hooks is open",
+        "the other truth value @ self.handles = *": "the order of other people's hooks is open",
+        "multiplied for divided @ self.found[name] = *": "a copy, by one or by zero",
+        "sign @ found[name] = *": "a copy, by one or by zero",
+    },
+    "06.hint_loss": {
+        **_MAPS,
+        "an exception without what was given @ *": _WORDS,
+        "arguments exchanged @ *": "the smaller of two, or a product, is symmetric",
+        "the wrong way round @ *": _EVEN,
+        "cut off from the gradient @ return matrix*": "a constant matrix",
+        "half a condition @ if guess.shape[1] != hint.shape[1]*": "the batches are the same",
+        "not converted @ a, b = *": "right in the precision of the input, too",
+        "not converted @ size = *": "whole numbers in a tensor are a size, too",
+        "not copied @ for s, t in *": "nothing is changed in place",
+    },
+    "06.HintTrainer": {
+        "* @ *guess.shape[side]*": _GIVEN,
+        "* @ *size[side]*": _GIVEN,
+        "* @ for side in *": _GIVEN,
+        "* @ guess, hint = *": _GIVEN,
+        "a check left out @ _channels(*": _GIVEN,
+        "* @ found[name] = output + 0*": _GIVEN,
+        "only the first @  => break": _GIVEN,
+        "* @ raise ValueError(f'no layer {name!r}')*": _GIVEN,
+        "cleared up only when all goes well @ *": "the contract does not speak of errors",
+        "* @ teacher.train(mode)*": "the teacher's mode after the step is left open",
+        "* @ self.optimizer.zero_grad(*": "nothing or zero",
+        "arguments exchanged @ learned = *": "the order of parameters is left open",
+        "left in another state @ *": "`step` sets the modes; that of the regressor is left open",
+        "the other mode @ *": "the same in other words, or set anew in each step",
+        "not copied @ loss = *": "what is computed from it is an ordinary tensor",
+        "not copied @ self.optimizer*": "an optimiser makes a list of what it is given",
+        "not detached @ *": "a number, or a hint without a graph",
+        "the wrong way round @ loss = *": _EVEN,
+        "kept between calls @ self.guided, self.hint, self.lr = *self).lr = *": (
+            "the step size is in the optimiser already"
+        ),
+        "too much let through @ *": "the contract: every parameter of student and regressor",
+        "two steps exchanged @ *": "the two do not depend on each other",
+    },
+    "06.attention_loss": {
+        **_MAPS,
+        "* @ if power < 1:*": "the power is 2 here",
+        "*exception* @ raise ValueError(f'power must*": "the power is 2 here",
+        "* @ energy = wide.square() if *": "the power is 2 here, and both branches square",
+        "* @  => power = 2.0": "the power is 2 here",
+        "* @ wide = wide / peak*": _CANCELS,
+        "* @ peak = *": _CANCELS,
+        "* @ wide = features.float() if *": "float16 is not in the contract",
+        "mean for sum @ *": _CANCELS,
+        "sum for mean @ *": _CANCELS,
+        "* @ return square[apart]*0.0 * s.sum()*": "zero, for the graph alone",
+        "divided by another number of entries @ return square[apart]*": "one number per image",
+        "an argument not passed on @ *p=2*": "2 is the default",
+        "an argument not passed on @ return F.pairwise_distance(*": _FLOOR,
+        "another number @ *": _FLOOR,
+        "at the boundary @ tiny = *": _FLOOR,
+        "arguments exchanged @ *": _EVEN,
+        "the wrong way round @ *": _EVEN,
+        "dimension not kept @ *": "flattened in the next step, or a matrix for each image in both",
+        "not copied @ if tuple(*": "torch compares sizes, too",
+    },
+    "06.fsp_matrix": {
+        **_MAPS,
+        "a check left out @ _batches(*": "a strict zip refuses the two lengths, too",
+        "an exception without what was given @ *": _WORDS,
+        "arguments exchanged @ return a @ *": "the order of two axes to be exchanged",
+        "arguments exchanged @ *": "the smaller of two is symmetric",
+        "not converted @ a, b = *": "right in the precision of the input, too",
+        "not converted @ size = *": "whole numbers in a tensor are a size, too",
+        "one more or one less @ if first.shape[*": "pooling to its own size changes nothing",
+    },
+    "06.SimKDStudent": {
+        "* @ self.train(self.training)*": "in which mode a student starts is left open",
+        "* @ self.training = mode*": "the contract speaks of encoder's and projector's mode",
+        "* @ teacher_head.eval()*": "a copy answers; the mode of the teacher's own is left open",
+        "cut off from the gradient @  => images = *": "images learn nothing",
+        "half a condition @ module.train(mode and *": "`forward` sets the head before it answers",
+        "only the first @  => break": "`forward` sets the head before it answers",
+        "the loop ends too early @ *": "`forward` sets the head before it answers",
+        "the other mode @ self.call = *": "`forward` sets the head before it answers",
+        "the other mode @ *train(False)*": "the same in other words",
+        "left in another state @ *": "in which mode the rest starts is left open",
+        "not copied @ *": "the teacher's head may be used itself",
+    },
+}

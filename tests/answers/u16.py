@@ -281,7 +281,7 @@ def cached_sorted(logits, tokens, log_probs, mask):
     _cache_fits(logits, tokens, log_probs, mask)
     z, kept, log_p = (x[mask] for x in (logits, tokens, log_probs))
     if not len(z):
-        return logits.mul(0).sum()
+        return z.sum()
     k = kept.shape[-1]
     front = torch.zeros_like(z, dtype=torch.long).scatter(-1, kept, 1)
     others = front.argsort(dim=-1, stable=True)[:, : z.shape[-1] - k]
@@ -587,4 +587,102 @@ ANSWERS = {
         acceptance_in_double,
         acceptance_rows,
     ],
+}
+
+_UNASKED = "the contract does not ask for this check"
+_WORDS = "the contract asks for a ValueError, not for its words"
+_SCALAR = "a tensor of one number is a number here"
+_WHOLE = "whole numbers, without a graph"
+_ENTRIES = "a vector has as many entries as rows"
+_FINAL = "no number reaches the end of the sum: uniforms are below one"
+_GRAPH = "numbers about a model: no gradient is asked for"
+
+EQUIVALENT = {
+    "16.block_influence": {
+        "* @ for state in hidden:*": _UNASKED,
+        "* @ if state.shape[:-1] != mask.shape:*": _UNASKED,
+        "* @ if any((state.shape*": _UNASKED,
+        "*exception* @ raise ValueError('a state does not fit*": _UNASKED,
+        '*exception* @ raise ValueError(f"each*': _UNASKED,
+        "only the first @  => break": _UNASKED,
+        "* @  => mask = *": "behind the check, its only use there",
+        "an exception without what was given @ *": _WORDS,
+        "an argument not passed on @ return torch.tensor(1.0*": "one is exact in float32",
+        "another number @ clean = *": "any state does that is not zero, or has no weight",
+        "arguments exchanged @ *": "a cosine is symmetric",
+        "the wrong way round @ *": "a cosine, or a distance, is symmetric",
+        "cut off from the gradient @ *": _GRAPH,
+        "not converted @ *": _SCALAR,
+        "not copied @ h = *": "a tuple can be stacked, too",
+        "one more or one less @ return *": "all states are of one type and one number of tokens",
+    },
+    "16.keep_layers": {
+        "an exception without what was given @ *": _WORDS,
+        "cleared up only when all goes well @ *": "the contract does not speak of errors",
+        "not copied @ config = *": "a config's numbers",
+        "not copied @ state *": "`load_state_dict` copies",
+        "one thing for the other @ layers[place]*": "one layer in two places",
+        "the loop ends too early @ state *": "no layer stands first, and a layer stands last",
+        "two steps exchanged @ *": "the two do not depend on each other",
+    },
+    "16.cached_kd": {
+        "a check left out @ *": _UNASKED,
+        "* @ if not logits.shape[:2] == *": _UNASKED,
+        "* @ if tokens.shape != log_probs.shape *": _UNASKED,
+        "*exception* @ *": _UNASKED,
+        "* @  => mask = *": "behind the check, its only use there",
+        "* @ front = *": "an order of zeros and ones",
+        "* @ others = *": "the order of the others does not matter",
+        "* @ rest = (1 - p.sum(-1)).clamp(0, 1)*": "no rest is above one",
+        "another number @ log_p = *": "what does not count is dropped afterwards",
+        "another number @ z = *": "what does not count is dropped afterwards",
+        "* @ log_p = torch.where(mask*": "what does not count is dropped afterwards",
+        "* @ each = *": "finite, since what does not count is harmless already",
+        "* @ terms = torch.where(p > 0*": "log-probabilities are finite",
+        "arguments exchanged @ each = *": "a product is symmetric",
+        "cut off from the gradient @  => log_probs = *": "the teacher's are a constant",
+        "divided by another number of entries @ *len(*": _ENTRIES,
+        "divided by another number of entries @ *terms*": _ENTRIES,
+        "not converted @ *": "float32 is near enough, or " + _SCALAR,
+        "the other truth value @ *": "the order of the others does not matter",
+    },
+    "16.accept_draft": {
+        "a check left out @ *": _UNASKED,
+        "* @ if p.shape != (G + 1, V) or *": _UNASKED,
+        "* @ if tuple(p.shape) != *": _UNASKED,
+        "*exception* @ *": _UNASKED,
+        "* @ added = next(*": _FINAL,
+        "* @ *clamp(max=V - 1)*": _FINAL,
+        "* @ *clamp_max(len(running) - 1)*": _FINAL,
+        "an argument not passed on @ *dtype=*": "whole numbers and truth values by themselves",
+        "at the boundary @ weights = *": "a difference of zero",
+        "multiplied by the mask @ weights = *": "zero times a finite number",
+        "cut off from the gradient @ *": _WHOLE,
+        "divided by another number of entries @ *": _ENTRIES,
+        "half precision @  => drafted = *": "tokens below 2,049 are exact in half",
+        "not converted @ *": _SCALAR,
+        "not copied @ weights = *": "nothing is changed in place",
+        "one more or one less @ chance = *": "no uniform is as large as one",
+        "one more or one less @ n = *": "the first of several is found",
+        "one more or one less @ own_p = *": "`gather` leaves the last row out",
+        "rounded to whole numbers @ *": _WHOLE,
+        "the wrong way round @ left = *": "a sign that cancels when it is divided by the sum",
+    },
+    "16.acceptance": {
+        "a check left out @ *": _UNASKED,
+        "* @ if mask.shape != *": _UNASKED,
+        "* @ if p_logits.shape != *": _UNASKED,
+        "*exception* @ raise ValueError(f'mask must*": _UNASKED,
+        "*exception* @ raise ValueError('shapes*": _UNASKED,
+        "* @  => mask = *": "behind the check, its only use there",
+        "an exception without what was given @ *": _WORDS,
+        "* @ gap = *": "one dimension more, of one",
+        "another number @ p, q = *": "any finite number does where nothing counts",
+        "arguments exchanged @ *": "the two models may change places",
+        "roles exchanged @ *": "the two models may change places",
+        "the wrong way round @ *": "the two models may change places",
+        "at the boundary @ total = *": "equal probabilities",
+        "not converted @ both = *": "right in the precision of the input, too",
+        "not converted @ *": _SCALAR,
+    },
 }

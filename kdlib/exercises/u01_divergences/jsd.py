@@ -131,6 +131,16 @@ JSD = Exercise(
             two_networks(1000.0, dtype=torch.float32, beta=0.6),
             atol=ROUNDED,
         ),
+        Probe(
+            "nearly 0",
+            "networks that agree on next to nothing, beta = 2^-23",
+            two_networks(40.0, beta=2.0**-23),
+        ),
+        Probe(
+            "nearly 1",
+            "networks that agree on next to nothing, beta = 1 - 2^-23",
+            two_networks(40.0, beta=1 - 2.0**-23),
+        ),
         Probe("beta = 0", "beta = 0", two_networks(beta=0.0)),
         Probe("beta = 1", "beta = 1", two_networks(beta=1.0)),
         Probe("beta < 0", "a beta below 0", _below),
@@ -140,7 +150,7 @@ JSD = Exercise(
         matches("the value of each row", 1.0, "plain", "half", "another batch", "one row", "equal"),
         gradients("the student's gradient", 0.5, "plain"),
         main(law("JSD / beta tends to the forward KL", 0.5, ("small beta",), _limit)),
-        matches("large logits", 0.5, "large", "float32"),
+        matches("large logits", 0.5, "large", "float32", "nearly 0", "nearly 1"),
         rejects(
             "beta outside (0, 1) is refused",
             0.5,

@@ -39,15 +39,18 @@ def _classroom(g: torch.Generator) -> Arguments:
 
 
 def _steep(g: torch.Generator) -> Arguments:
-    """Two batches with large gradients for AdamW, after a backward that nobody stepped on."""
+    """Two batches with large gradients for AdamW, after a backward that nobody stepped on.
+
+    The teacher is frozen already, and no target is the last class.
+    """
     made = _classroom(g)
-    student, teacher = made["student"].train(), made["teacher"].eval()
+    student, teacher = made["student"].train(), made["teacher"].eval().requires_grad_(False)
     with torch.no_grad():
         student.net[-1].weight.mul_(20.0)
     for parameter in student.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer = torch.optim.AdamW(student.parameters(), lr=0.02, weight_decay=0.1)
-    rest = {"inputs": made["inputs"], "targets": made["targets"], "optimizer": optimizer}
+    rest = {"inputs": made["inputs"], "targets": made["targets"] % 3, "optimizer": optimizer}
     return {"student": student, "teacher": teacher, **rest}
 
 

@@ -33,9 +33,10 @@ def _another_table(g: torch.Generator) -> Arguments:
 
 
 def _single(g: torch.Generator) -> Arguments:
-    """Float32 logits far from zero."""
+    """Float32 logits far from zero, each second row on the other side of it."""
     made = _labelled(8, 4)(g)
-    return {**made, "logits": (made["logits"] + 1000).float()}
+    level = torch.tensor([1000.0, -1000.0]).repeat(4)[:, None]
+    return {**made, "logits": (made["logits"] + level).float()}
 
 
 def _one_hot(logits: Tensor, targets: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ NEAR_MISSES = Exercise(
             _another_table,
         ),
         Probe("two classes", "4 examples of 2 classes", _labelled(4, 2)),
-        Probe("float32", "float32 logits near 1000", _single, atol=1e-3),
+        Probe("float32", "float32 logits near 1000 and near -1000", _single, atol=1e-3),
     ),
     criteria=(
         matches(

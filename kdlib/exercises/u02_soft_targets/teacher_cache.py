@@ -31,6 +31,7 @@ def _two_epochs(answer, a: Arguments) -> dict:
     teacher, inputs, order = a["teacher"], a["inputs"], a["order"]
     cache = answer(teacher, inputs, *([a["batch_size"]] if "batch_size" in a else []))
     other = answer(a["other teacher"], inputs[:9], 4)
+    tiny = answer(a["other teacher"], inputs[:1], 4)
     first = [cache[chunk] for chunk in order.split(10)]
     again = [cache[chunk] for chunk in order.flip(0).split(7)]
     return {
@@ -38,6 +39,7 @@ def _two_epochs(answer, a: Arguments) -> dict:
         "second epoch": torch.cat(again),
         "same example twice": cache[order[[1, 0, 1]]],
         "another cache": other[order.argsort()[:3] % 9],
+        "a cache of one example": tiny[torch.tensor([0, 0])],
         "length": len(cache),
         "rows of each call": ", ".join(map(str, teacher.batches)),
         "rows sent through the teacher": teacher.rows,
@@ -150,7 +152,14 @@ TEACHER_CACHE = Exercise(
             1.5,
             "two epochs",
             "default",
-            keys=("first epoch", "second epoch", "same example twice", "another cache", "length"),
+            keys=(
+                "first epoch",
+                "second epoch",
+                "same example twice",
+                "another cache",
+                "a cache of one example",
+                "length",
+            ),
         ),
         side(
             facts(

@@ -20,13 +20,13 @@ def _batch(
     scale: float = 3.0,
     dtype: torch.dtype = torch.float64,
 ):
-    """Logits and labels; no smoothing leaves the default."""
+    """Logits and labels; no smoothing leaves the default, and no row to the last class."""
 
     def make(g: torch.Generator) -> Arguments:
         n, c = between(g, *rows), between(g, *classes)
         made: Arguments = {
             "logits": draw(g, c, n, scale=scale).T.to(dtype),  # not contiguous
-            "targets": torch.randint(c, (n,), generator=g),
+            "targets": torch.randint(c - (smoothing is None), (n,), generator=g),
         }
         if smoothing is not None:
             drawn = isinstance(smoothing, tuple)

@@ -124,10 +124,11 @@ ECE = Exercise(
         Probe("default", "bins as they are by default", _spread((150, 250), (4, 6), None)),
         Probe("empty bins", "8 to 12 rows in 15 bins", _spread((8, 12), (5, 5), (15, 15), 0.5)),
         Probe("one row", "a single row", _spread((1, 1), (4, 4), (5, 5))),
+        Probe("one bin", "5,000 rows in a single bin", _spread((5001, 5003), (3, 6), (1, 1))),
         Probe("edges", "confidences of exactly 1/2 and 1 among others, in 4 bins", _on_the_edge),
     ),
     criteria=(
-        matches("the mean gap", 1.25, "plain", "few bins", "default"),
+        matches("the mean gap", 1.25, "plain", "few bins", "one bin", "default"),
         matches("empty bins do no harm", 0.75, "empty bins", "one row"),
         matches("what lies on an edge", 0.5, "edges"),
         tidy(0.25),

@@ -15,13 +15,16 @@ ALPHA, T = 0.5, 2.0
 
 
 def classroom(classes: int, dropout: float = 0.0, default_seed: bool = False):
-    """Build networks and 36 to 60 images for a script that trains for three or four steps."""
+    """Build networks and 36 to 60 images for a script that trains for three or four steps.
+
+    The student comes in eval mode, the teacher in train mode.
+    """
 
     def make(g: torch.Generator) -> Arguments:
         seed = int(torch.randint(10_000, (1,), generator=g))
         rows, steps = between(g, 36, 60), between(g, 3, 4)
         made = {
-            "student": Spy(seed, 6, 0.0, classes=classes),
+            "student": Spy(seed, 6, 0.0, classes=classes).eval(),
             "teacher": Spy(seed + 1, 16, dropout, classes=classes),
             "images": draw(g, rows, 5, scale=1.0),
             "labels": torch.randint(classes, (rows,), generator=g),

@@ -17,6 +17,7 @@ EPOCHS = 2
 
 def _rooms(g: torch.Generator) -> Arguments:
     made = classroom(4, dropout=0.5)(g)
+    made["student"].train()  # left in eval mode by its own evaluation alone
     made["epochs"] = EPOCHS
     return {k: made[k] for k in ("student", "teacher", "images", "labels", "epochs", "seed")}
 

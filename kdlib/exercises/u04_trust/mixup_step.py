@@ -15,7 +15,10 @@ from kdlib.training import views as augment
 
 
 def _classroom(optimizer, shape: tuple[int, ...] = (5,), temperature: bool = True):
-    """Build a student in eval mode, a teacher in train mode and a batch of inputs of a shape."""
+    """Build a student in eval mode, a teacher in train mode and a batch of inputs of a shape.
+
+    Without a temperature, the weights and the partners are less regular.
+    """
 
     def make(g: torch.Generator) -> Arguments:
         seed, rows = int(torch.randint(10_000, (1,), generator=g)), between(g, 5, 9)
@@ -29,7 +32,12 @@ def _classroom(optimizer, shape: tuple[int, ...] = (5,), temperature: bool = Tru
             "weight": 0.1 + 0.8 * torch.rand(rows, generator=g, dtype=torch.float64),
             "optimizer": optimizer(student.parameters()),
         }
-        return made | ({"temperature": number(g, 2.0, 4.0)} if temperature else {})
+        if temperature:
+            return made | {"temperature": number(g, 2.0, 4.0)}
+        # the last row is nobody's partner, and two rows are not blended at all
+        made["order"] = made["order"].clamp(max=rows - 2)
+        made["weight"][:2] = torch.tensor([0.0, 1.0])
+        return made
 
     return make
 

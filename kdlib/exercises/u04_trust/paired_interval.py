@@ -102,6 +102,7 @@ PAIRED_INTERVAL = Exercise(
         Probe("0 seeds", "no seed at all", _seeds(1, 1, lost=(1, 1))),
         Probe("a too short", "4 numbers for a and 5 for b", _seeds(5, 5, lost=(1, 0))),
         Probe("b too short", "6 numbers for a and 4 for b", _seeds(6, 6, lost=(0, 2))),
+        Probe("b alone", "5 numbers for a and 1 for b", _seeds(5, 5, lost=(0, 4))),
     ),
     criteria=(
         matches("the mean difference", 0.5, "few", "many", keys=("mean",)),
@@ -112,7 +113,7 @@ PAIRED_INTERVAL = Exercise(
         rejects(
             "one seed, or no pairs, is refused",
             0.5,
-            *("1 seed", "0 seeds", "a too short", "b too short"),
+            *("1 seed", "0 seeds", "a too short", "b too short", "b alone"),
         ),
         tidy(0.25),
     ),

@@ -192,6 +192,12 @@ DIST_LOSS = Exercise(
             gradients=("student_logits",),
         ),
         Probe(
+            "hot",
+            "T = 150, where all probabilities are nearly equal",
+            without_targets(7, 5, temperature=150.0, beta=1.0, gamma=1.0),
+            atol=20.0,  # about 1e-8 in the denominator may be half of it
+        ),
+        Probe(
             "defaults",
             "a batch of some size, with T, beta and gamma left out",
             without_targets((3, 9), (3, 9), strided=True),
@@ -215,7 +221,7 @@ DIST_LOSS = Exercise(
     criteria=(
         matches("the rows' part", 0.75, "rows"),
         matches("the columns' part", 0.75, "columns"),
-        matches("both together", 0.5, "both", "other", "defaults", "raised"),
+        matches("both together", 0.5, "both", "other", "hot", "defaults", "raised"),
         law("linear in both weights", 0.25, ("both", "rows", "columns"), _two_terms),
         law("zero where all relations are right", 0.5, ("halfway",), _relations_only),
         gradients("the student's gradient", 0.5, "both", "defaults", arguments=("student_logits",)),

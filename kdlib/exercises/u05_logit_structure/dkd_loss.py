@@ -96,7 +96,7 @@ DKD_LOSS = Exercise(
         Probe(
             "certain",
             "a teacher whose p_y is 1 in floating point, T = 1",
-            batch(certain=60.0, temperature=1.0, alpha=1.0, beta=8.0),
+            batch(certain=3000.0, temperature=1.0, alpha=1.0, beta=8.0),
         ),
         Probe(
             "two classes",

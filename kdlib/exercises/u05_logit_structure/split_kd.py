@@ -15,14 +15,19 @@ BOTH = ("TCKD", "NCKD")
 TEACHER = "gradient at the teacher"
 
 
-def _use(answer, arguments: Arguments):
-    """Call the answer, name its two results, and differentiate their sum."""
-    pair = [arguments[name].requires_grad_(True) for name in ("student_logits", "teacher_logits")]
+def _call(answer, arguments: Arguments):
+    """Call the answer, and name its two results."""
     found = answer(*arguments.values())
     if not isinstance(found, list | tuple) or len(found) != 2:
         raise TypeError(f"expected a pair, TCKD and NCKD, but got a {type(found).__name__}")
-    out = {**dict(zip(BOTH, found, strict=True)), TEACHER: False}
-    total = sum((x.sum() for x in found if isinstance(x, Tensor)), torch.zeros(()))
+    return dict(zip(BOTH, found, strict=True))
+
+
+def _use(answer, arguments: Arguments):
+    """Call the answer, and differentiate the sum of its two results."""
+    pair = [arguments[name].requires_grad_(True) for name in ("student_logits", "teacher_logits")]
+    out = {**_call(answer, arguments), TEACHER: False}
+    total = sum((out[k].sum() for k in BOTH if isinstance(out[k], Tensor)), torch.zeros(()))
     if total.requires_grad:
         grads = torch.autograd.grad(total, pair, allow_unused=True)
         out["gradient of student_logits"] = grads[0]
@@ -170,7 +175,7 @@ SPLIT_KD = Exercise(
     reference=logits.split_kd,
     probes=(
         Probe("plain", "7 rows of 10 classes, T = 3", batch(temperature=3.0), run=_with_whole),
-        Probe("other", "5 rows of 4 classes, T = 2", batch(5, 4, temperature=2.0), run=_use),
+        Probe("other", "5 rows of 4 classes, T = 2", batch(5, 4, temperature=2.0), run=_call),
         Probe(
             "hot", "7 rows of 10 classes, T = 150", batch(scale=200.0, temperature=150.0), run=_use
         ),

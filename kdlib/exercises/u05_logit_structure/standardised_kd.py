@@ -23,6 +23,13 @@ def _rescaled(teacher: float, student: float = 1.0):
     return make
 
 
+def _one_flat_row(g: torch.Generator) -> Arguments:
+    """Let the student find all classes of one image equally probable."""
+    arguments = batch(temperature=3.0, alpha=1.0)(g)
+    arguments["student_logits"][2] = 1.5
+    return arguments
+
+
 def _blind_to_scale(evidence: Evidence) -> str | None:
     plain = float(evidence.value("soft"))
     for probe, who in (("teacher x4", "teacher's"), ("student x4", "student's")):
@@ -93,6 +100,10 @@ STANDARDISED_KD = Exercise(
             batch(temperature=3.0, alpha=1.0),
             sizes=sizes(3.0),
         ),
+        Probe("cold", "alpha = 1, T = 0.002", batch(temperature=0.002, alpha=1.0)),
+        Probe(
+            "flat", "a student that finds all classes of one image equally probable", _one_flat_row
+        ),
         Probe("hard", "alpha = 0 (the hard term alone)", batch(temperature=3.0, alpha=0.0)),
         Probe("warm", "alpha = 1, T = 5", batch(temperature=5.0, alpha=1.0), sizes=sizes(5.0)),
         Probe(
@@ -117,7 +128,7 @@ STANDARDISED_KD = Exercise(
         Probe("student x4", "the student's logits times 4", _rescaled(1.0, 4.0)),
     ),
     criteria=(
-        matches("the soft term", 1.0, "soft", "warm"),
+        matches("the soft term", 1.0, "soft", "warm", "cold", "flat"),
         matches(
             "the hard term and the mixture",
             0.5,

@@ -17,12 +17,14 @@ def _pair(
     size: tuple[int, int] = (4, 5),
     teacher_size: tuple[int, int] | None = None,
     equal: str = "",
+    near: float = 0.0,
     scale: float = 1.0,
     dead: str = "",
+    dead_images: int | slice = 1,
     dtype: torch.dtype = torch.float64,
     strided: bool = False,
 ):
-    """Build two feature maps: equal for "one" image or for "all", dead for one of either."""
+    """Build two feature maps: equal for "one" image or for "all", near, or dead for some."""
 
     def make(g: torch.Generator) -> Arguments:
         student = maps(g, images, channels[0], *size)
@@ -30,9 +32,11 @@ def _pair(
         if equal:
             same = slice(None) if equal == "all" else 1
             student[same] = teacher[same]
+        if near:
+            student = teacher + near * student
         for name, features_ in (("student", student), ("teacher", teacher)):
             if name in dead:
-                features_[1] = 0.0
+                features_[dead_images] = 0.0
         both = ((scale * student).to(dtype), (teacher / scale).to(dtype))
         if strided:
             both = tuple(x.to(memory_format=torch.channels_last) for x in both)
@@ -67,7 +71,7 @@ def _zero_at_home(evidence: Evidence) -> str | None:
 
 
 EQUAL = ("equal", "one equal")
-DEAD = ("dead", "dead teacher", "both dead")
+DEAD = ("dead", "dead teacher", "both dead", "all dead")
 
 
 def _alive(evidence: Evidence) -> str | None:
@@ -135,6 +139,12 @@ ATTENTION_LOSS = Exercise(
         ),
         Probe("scaled", "the same features, scaled", _pair(scale=3.0)),
         Probe(
+            "nearly equal",
+            "nearly equal features",
+            _pair(channels=(6, 6), near=0.003),
+            atol=1e-5,  # a small number against a root of zero may be in it
+        ),
+        Probe(
             "equal",
             "equal features",
             _pair(channels=(6, 6), equal="all"),
@@ -165,6 +175,13 @@ ATTENTION_LOSS = Exercise(
             gradients=("student_features",),
         ),
         Probe(
+            "all dead",
+            "a batch on which both layers are all zero",
+            _pair(dead="student and teacher", dead_images=slice(None)),
+            gradients=("student_features",),
+            atol=1e-5,
+        ),
+        Probe(
             "one image",
             "one image with one channel, in channels-last memory",
             _pair(1, (1, 3), (2, 5), strided=True),
@@ -181,7 +198,7 @@ ATTENTION_LOSS = Exercise(
         Probe("one position", "maps of 4x5 and 1x1", _pair(size=(4, 5), teacher_size=(1, 1))),
     ),
     criteria=(
-        matches("the value", 1.0, "plain", "other", "one image", "float32"),
+        matches("the value", 1.0, "plain", "other", "nearly equal", "one image", "float32"),
         gradients("the gradient", 0.5, "plain", "one image", arguments=("student_features",)),
         side(gradients("the teacher is a constant", 0.5, "plain", arguments=("teacher_features",))),
         law("scale does not matter", 0.25, ("plain", "scaled"), _scale_does_not_matter),

@@ -20,7 +20,7 @@ class _Interrupted(Exception):
 def _networks(g: torch.Generator) -> Arguments:
     seed, images = (int(torch.randint(*ends, (1,), generator=g)) for ends in ((0, 10_000), (1, 6)))
     networks = {
-        "student": ConvSpy(seed, 3, 0.0, inplace=True).eval(),
+        "student": ConvSpy(seed, 3, 0.0, inplace=True).train(),
         "teacher": ConvSpy(seed + 1, 5, 0.0).eval(),
     }
     for network in networks.values():
@@ -62,19 +62,23 @@ def _block(answer, a: Arguments) -> dict:
 
 
 def _nested(answer, a: Arguments) -> dict:
-    """Capture from one network twice at the same time, and in a block after that."""
+    """Capture from one network twice at the same time, and every layer in a block after that."""
     student, images = a["student"], a["images"]
-    with answer(student, ["body.0"]) as outer:
-        with answer(student, ["body.1", "head.1"]) as inner:
+    first, second = answer(student, ["body.0"]), answer(student, ["body.1", "head.1"])
+    answer(a["teacher"], ["body.3"])  # one that nobody enters
+    with first as outer:
+        with second as inner:
             student(images[0])
         out = {"outer block": outer["body.0"], "inner block": inner["body.1"]}
         out["names of the inner block"] = ", ".join(sorted(inner))
         student(images[1])
         out["outer block, second pass"] = outer["body.0"]
-        out["inner block, after its end"] = inner["body.1"]
-    with answer(student, ["head"]) as later:
+        out["inner block, after its end"] = [inner["body.1"], inner["head.1"]]
+    with answer(student, [name for name, _ in student.named_modules()]) as later:
         student(images[1])
-    return {**out, "names of a later block": ", ".join(later), "later block": later["head"]}
+    # the network itself has a name, too: an empty one
+    out["names of a later block"] = ", ".join(map(repr, sorted(later)))
+    return {**out, "later block": later["head"], "later block, the network": later[""]}
 
 
 def _after(answer, a: Arguments) -> dict:
@@ -85,15 +89,18 @@ def _after(answer, a: Arguments) -> dict:
 
 
 def _interrupted(answer, a: Arguments) -> dict:
-    before = hooks_on(a["student"])
+    """Leave a block by an error; a hook of any kind shows by what the next pass brings."""
+    before, heard = hooks_on(a["student"]), False
     try:
         with answer(a["student"], ["body.3"]) as seen:
             a["student"](a["images"][0])
-            mean = seen["body.3"].mean()
+            last = seen["body.3"]
             raise _Interrupted
     except _Interrupted:
-        pass
-    return {"mean": mean, "hooks left after an error": hooks_on(a["student"]) - before}
+        heard = True
+    a["student"](a["images"][1])
+    left = hooks_on(a["student"]) - before or int(seen["body.3"] is not last)
+    return {"mean": last.mean(), "hooks left after an error": left, "the error is heard": heard}
 
 
 def _unknown(*names: str):
@@ -228,6 +235,12 @@ CAPTURE_FEATURES = Exercise(
                     0,
                     "When something goes wrong inside the block, hooks stay on the network: "
                     "{seen}.",
+                ),
+                (
+                    "the error is heard",
+                    True,
+                    "An error inside the block ends there: the code around it goes on as if all "
+                    "were well. What does it mean when `__exit__` returns True?",
                 ),
             )
         ),

@@ -33,7 +33,8 @@ def _pair(
         if strided:
             both = (x.to(memory_format=torch.channels_last) for x in both)
         s, t = (factor * x.to(dtype) for x in both)
-        return {"student_features": s, "teacher_features": t, "regressor": regressor.to(dtype)}
+        regressor = regressor.to(dtype).train(not strided)
+        return {"student_features": s, "teacher_features": t, "regressor": regressor}
 
     return make
 

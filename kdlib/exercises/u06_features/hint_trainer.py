@@ -31,9 +31,12 @@ def _classroom(g: torch.Generator) -> Arguments:
 
 
 def _by_default(g: torch.Generator) -> Arguments:
+    """Leave `lr` out; both layers have the same name, and another trainer is built meanwhile."""
     arguments = _classroom(g)
     del arguments["lr"]
-    return arguments
+    others = _classroom(torch.Generator().manual_seed(1))
+    other = [others[name] for name in ("student", "teacher", "regressor")]
+    return {**arguments, "layers": ("body.1", "body.1"), "other": other}
 
 
 def _held(optimizer: torch.optim.Optimizer, *modules: nn.Module) -> str:
@@ -48,7 +51,10 @@ def _two_steps(answer, a: Arguments) -> dict:
     """Take two steps and write down what moved, and what should not have."""
     student, teacher, regressor = a["student"], a["teacher"], a["regressor"]
     further = [a["lr"]] if "lr" in a else []
-    trainer = answer(student, teacher, regressor, "body.2", "body.1", *further)
+    layers = a.get("layers", ("body.2", "body.1"))
+    trainer = answer(student, teacher, regressor, *layers, *further)
+    if "other" in a:
+        answer(*a["other"], "body.2", "body.3", 1.0)
     out: dict = {
         "Adam": isinstance(trainer.optimizer, torch.optim.Adam),
         "student's parameters in the optimiser": _held(trainer.optimizer, student),
@@ -147,10 +153,10 @@ HINT_TRAINER = Exercise(
         ),
         Probe(
             "default",
-            "two steps with lr left out",
+            "two steps with lr left out, another trainer beside",
             _by_default,
             run=_two_steps,
-            leaves=LEARN,
+            leaves=(*LEARN, "other"),
         ),
     ),
     criteria=(

@@ -36,8 +36,14 @@ def _two_steps(answer, a: Arguments) -> dict:
     """Train two steps on the features and look at every part."""
     encoder, projector, head = a["encoder"], a["projector"], a["teacher_head"]
     model = answer(encoder, projector, head)
+    other = _parts(torch.Generator().manual_seed(1))
+    answer(other["encoder"], other["projector"], other["teacher_head"])
+    with torch.no_grad():
+        model(a["images"][0])
+    new = any(a["dropped"])
     learn = [p for p in model.parameters() if p.requires_grad]
     out: dict = {"what learns": _owners(learn, encoder=encoder, projector=projector, head=head)}
+    out["dropout of the head on in a new student"] = new
     before = {name: value.clone() for name, value in head.state_dict().items()}
     nn.Sequential(model).eval()
     out["train() gives the model"] = model.train() is model
@@ -170,6 +176,12 @@ SIMKD_STUDENT = Exercise(
                     False,
                     "After `train()` the dropout in the teacher's head is on. It was chosen, and "
                     "is used, without.",
+                ),
+                (
+                    "dropout of the head on in a new student",
+                    False,
+                    "The dropout in the teacher's head is on in a student that is just built, "
+                    "before anybody calls `train()` or `eval()`.",
                 ),
                 (
                     "dropout of the head on in the next epoch",

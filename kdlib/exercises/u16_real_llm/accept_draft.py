@@ -51,6 +51,16 @@ def _draft(*fates: str, last: float | None = None, token: int | None = None):
     return make
 
 
+def _narrow(g: torch.Generator) -> Arguments:
+    """Build 5 tokens out of 3 that all stay, but for a ten-millionth, as does the added one."""
+    q, p = (torch.randn(n, 3, generator=g, dtype=torch.float64).softmax(-1) for n in (5, 6))
+    drafted = (q - p[:5]).argmax(-1)
+    own = drafted[:, None]
+    stay = (p[:5].gather(1, own) / q.gather(1, own))[:, 0]
+    uniforms = torch.cat([stay, p[5].cumsum(0)[1:2]]) * (1 - 1e-7)
+    return {"drafted": drafted, "q": q, "p": p, "uniforms": uniforms}
+
+
 def _drafts(g: torch.Generator, cases: int = 25) -> Arguments:
     """Draw as one does when it is real: tokens from q, uniforms at random."""
     G, V = torch.randint(2, 6, (2,), generator=g).tolist()
@@ -207,6 +217,7 @@ ACCEPT_DRAFT = Exercise(
             "a draft of 4 tokens that all stay",
             _draft("lucky", "sure", "lucky", "sure"),
         ),
+        Probe("narrow", "a draft of 5 tokens that stay by a very little", _narrow),
         Probe("first", "a draft whose first token is refused", _draft("refused", "sure", "lucky")),
         Probe(
             "middle",
@@ -230,7 +241,7 @@ ACCEPT_DRAFT = Exercise(
         Probe("grid", "a draft of one token out of 4", _four_tokens, run=_enumerate),
     ),
     criteria=(
-        matches("all stay, and one more", 0.5, "all stay", "one stays"),
+        matches("all stay, and one more", 0.5, "all stay", "one stays", "narrow"),
         matches("the first refusal ends it", 0.5, "first", "middle", "one refused"),
         main(law("distributed as the large model", 1.0, ("grid",), _as_the_large_model)),
         matches("many drafts", 0.5, "many", keys=(TABLE,)),

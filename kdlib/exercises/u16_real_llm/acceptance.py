@@ -37,9 +37,9 @@ def _models(
         mask = torch.arange(width) < torch.tensor(lengths)[:, None]
         if disjoint:
             even = torch.arange(classes) % 2 == 0
-            p, q = p + 50.0 * even, q + 50.0 * ~even
+            p, q = p + 1000.0 * even, q + 1000.0 * ~even
         if shift:
-            p, q = p + draw(g, *shape[:2], 1), q + draw(g, *shape[:2], 1)
+            p, q = (z + draw(g, *shape[:2], 1, scale=2000.0) for z in (p, q))
         if broken:
             p[~mask] = q[~mask] = float("nan")
         if swapped:
@@ -135,7 +135,7 @@ def _bounded(evidence: Evidence) -> str | None:
         if not -1e-9 <= found <= 1 + 1e-9:
             return f"For {what} you return {found:.4g}, which is no probability."
     found = float(evidence.value("equal"))
-    if abs(found - 1) > 1e-6:
+    if not abs(found - 1) <= 1e-6:
         return (
             f"For a draft that is the large model itself you return {found:.4g}. Not one of its "
             "tokens would be refused."
@@ -144,7 +144,7 @@ def _bounded(evidence: Evidence) -> str | None:
     if found > 1e-6:
         return f"For two models that never agree you return {found:.4g}. No token would stay."
     found = float(evidence.value("half"))
-    if abs(found - float(evidence.expected["half"].fields()["value"])) > 1e-6:
+    if not abs(found - float(evidence.expected["half"].fields()["value"])) <= 1e-6:
         return (
             "For two models that are one on some tokens, and never agree on the others, you "
             f"return {found:.4g}. That is not the share of the former."
@@ -159,7 +159,7 @@ def _symmetric(evidence: Evidence) -> str | None:
         ("shifted", "when a constant is added to all logits of a token"),
     ):
         other = float(evidence.value(probe))
-        if abs(plain - other) > 1e-6:
+        if not abs(plain - other) <= 1e-6:
             return (
                 f"Your acceptance goes from {plain:.4g} to {other:.4g} {what}. What two "
                 "distributions have in common stays the same."

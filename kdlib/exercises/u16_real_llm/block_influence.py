@@ -211,7 +211,7 @@ BLOCK_INFLUENCE = Exercise(
         Probe("small", "float32 states of a thousandth", _sizes(1e-3, 0.0), atol=1e-5),
         Probe("large", "float32 states of thousands", _sizes(1e3, 5e3), atol=1e-5),
         Probe("broken", "states with NaN in the padding", _states(broken=True)),
-        Probe("lent", "states that the caller still needs", _states(states=3), run=_untouched),
+        Probe("lent", "states that the caller still needs", _states(states=2), run=_untouched),
         Probe("one state", "a single hidden state", _states(states=1)),
         Probe("no state", "no hidden state at all", _no_state),
         Probe("no token", "a mask that lets no token count", _states(counts=False)),

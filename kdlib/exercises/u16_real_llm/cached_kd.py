@@ -20,6 +20,7 @@ def _batch(
     vocabulary: int = 11,
     agrees: bool = False,
     more: float = 0.0,
+    level: float = 0.0,
     broken: bool = False,
     rounded: bool = False,
 ):
@@ -35,7 +36,7 @@ def _batch(
         log_p, tokens = v.log_softmax(-1).topk(kept, dim=-1)
         if rounded:
             log_p = (log_p * 100).round() / 100
-        z = z.scatter_add(-1, tokens, torch.full_like(log_p, more))
+        z = level + z.scatter_add(-1, tokens, torch.full_like(log_p, more))
         mask = torch.arange(width) < torch.tensor(lengths)[:, None]
         if broken:
             z[~mask] = log_p[~mask] = float("nan")
@@ -200,9 +201,9 @@ def _behind(logits, tokens, log_probs, mask):
     return _mean(terms, moved)
 
 
-def _with_gradient(name: str, points: float, probe: str) -> Criterion:
-    """Ask for the value and the gradient on one probe."""
-    value, slope = matches(name, points, probe), gradients(name, points, probe)
+def _with_gradient(name: str, points: float, *probes: str) -> Criterion:
+    """Ask for the value and the gradient on some probes."""
+    value, slope = matches(name, points, *probes), gradients(name, points, *probes)
     return Criterion(name, points, lambda evidence: value.test(evidence) or slope.test(evidence))
 
 
@@ -253,6 +254,7 @@ CACHED_KD = Exercise(
             _batch(2, (4, 1), 4, 7),
             sizes={ROWS: 2, PLACES: 8, COUNTED: 5},
         ),
+        Probe("one", "a single position, 7 tokens of which 3 are kept", _batch(3, (1,), 4, 7)),
         Probe("awkward", "2 to 4 rows and positions with gaps", _awkward, gradients=("logits",)),
         Probe(
             "float32",
@@ -278,7 +280,7 @@ CACHED_KD = Exercise(
         Probe(
             "sure",
             "a student that is very sure of the kept tokens",
-            _batch(4, more=60.0),
+            _batch(4, more=800.0, level=1000.0),
             gradients=("logits",),
         ),
         Probe(
@@ -287,10 +289,21 @@ CACHED_KD = Exercise(
             _batch(4, rounded=True),
             gradients=("logits",),
         ),
-        Probe("none", "rows without a position that counts", _batch(4, (0, 0)), ("logits",)),
+        Probe(
+            "certain",
+            "a teacher whose only token kept has probability 1",
+            _batch(1, rounded=True),
+            gradients=("logits",),
+        ),
+        Probe(
+            "none",
+            "rows without a position that counts, with NaN everywhere",
+            _batch(4, (0, 0), broken=True),
+            gradients=("logits",),
+        ),
     ),
     criteria=(
-        matches("the value", 0.75, "plain", "other", "awkward", "float32"),
+        matches("the value", 0.75, "plain", "other", "one", "awkward", "float32"),
         gradients("the gradient", 0.5, "plain", "awkward", "float32"),
         law("zero for a student that agrees", 0.25, ("same",), _zero),
         law(
@@ -302,7 +315,7 @@ CACHED_KD = Exercise(
         _with_gradient("the full KL when all tokens are kept", 0.25, "full"),
         _with_gradient("NaN where nothing counts does no harm", 0.25, "broken"),
         _with_gradient("a student that is very sure", 0.25, "sure"),
-        _with_gradient("rounded log-probabilities", 0.25, "rounded"),
+        _with_gradient("rounded log-probabilities", 0.25, "rounded", "certain"),
         side(_with_gradient("no position counts", 0.25, "none")),
         tidy(0.25),
     ),

@@ -91,7 +91,7 @@ class Decoder(nn.Module):
         return self.model(ids, cache) @ self.lm_head
 
 
-def _decoder(choose: Callable[[torch.Generator, int], list[int]]):
+def _decoder(choose: Callable[[torch.Generator, int], list[int]], training: bool = True):
     """Build a decoder of 5 to 7 layers; `choose(generator, depth)` gives those to keep."""
 
     def make(g: torch.Generator) -> Arguments:
@@ -99,7 +99,7 @@ def _decoder(choose: Callable[[torch.Generator, int], list[int]]):
         model = Decoder(_Config(depth))
         for weight in model.parameters():
             weight.data = torch.randn(*weight.shape, generator=g, dtype=torch.float64) * 0.7
-        return {"model": model, "keep": choose(g, depth)}
+        return {"model": model.train(training), "keep": choose(g, depth)}
 
     return make
 
@@ -322,8 +322,8 @@ KEEP_LAYERS = Exercise(
         ),
         Probe(
             "one",
-            "a list of one layer, the last",
-            _decoder(lambda g, depth: [depth - 1]),
+            "a list of one layer, the last but one",
+            _decoder(lambda g, depth: [depth - 2]),
             run=_build,
         ),
         Probe(
@@ -332,7 +332,9 @@ KEEP_LAYERS = Exercise(
             _decoder(_some),
             run=_outputs,
         ),
-        Probe("original", "a teacher that is needed again", _decoder(_unordered), run=_original),
+        Probe(
+            "original", "a teacher that is needed again", _decoder(_unordered, False), run=_original
+        ),
         Probe("no layer", "an empty list of layers", _decoder(lambda g, depth: [])),
         Probe("twice", "a list that names layer 1 twice", _decoder(lambda g, depth: [1, 3, 1])),
         Probe("negative", "a list with the number -1", _decoder(lambda g, depth: [0, -1])),
