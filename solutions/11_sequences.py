@@ -73,12 +73,18 @@ print("lengths:", batch.lengths.tolist(), " EOS =", EOS)
 #
 # Write `shift_and_mask(ids, lengths, prompt_lengths)`.
 #
-# - `ids` is (B, T). `lengths` (B,) counts the real tokens of each row, its closing EOS among them.
+# - `ids` is (B, T). `lengths` (B,) counts the real tokens of each row, its prompt and its closing EOS
+#   among them. {= the mask without prompts; the mask with prompts}
 # - Return inputs, targets and mask, each (B, T - 1). The mask is boolean: True where a target counts.
-# - The closing EOS counts as a target; what fills the row after it does not.
+#   {= inputs and targets; the mask is boolean}
+# - The closing EOS counts as a target; what fills the row after it, EOS or any other token, does not.
+#   {= the mask without prompts; the mask with prompts}
 # - The first `prompt_lengths[b]` tokens of row b are read but not learned, so as targets they do not
-#   count. A prompt has at least one token.
-# - An EOS inside a row, as after a turn in a chat, is a token like any other.
+#   count. A prompt has at least one token; a row may be a prompt and nothing else.
+#   {= the mask with prompts}
+# - An EOS inside a row or its prompt, as after a turn in a chat, is a token like any other.
+#   {= an EOS inside a row counts}
+# - `ids` and the lengths stay as they are. {= no side effects}
 
 
 # %% exercise="11.shift_and_mask"
@@ -127,9 +133,15 @@ print("as many EOS among them as rows:", (targets[mask] == EOS).sum().item() == 
 # Write `bits_per_byte(logits, targets, mask, token_bytes)`.
 #
 # - `logits` is (B, T, V), `targets` and `mask` are (B, T); `token_bytes` (V,) says how many bytes of text
-#   a token stands for. For EOS that is 0: it costs bits and is no text.
-# - Return a float. One sum over the whole batch, divided by one other sum.
-# - No byte of text among the valid targets is a `ValueError`.
+#   a token stands for. For EOS that is 0: it costs bits and is no text. {= the value}
+# - Valid is where the boolean mask is True. It may have gaps. {= the value}
+# - Return a Python float. One sum over the whole batch, divided by one other sum.
+#   {= a plain number; the value; what can be counted by hand}
+# - Logits may be float32 and hundreds apart: a model can be sure, and wrong.
+#   {= a model that is sure and wrong}
+# - No byte of text among the valid targets is a `ValueError`, also where no target is valid.
+#   {= a text without bytes is refused}
+# - What you are given stays as it is. {= no side effects}
 
 
 # %% exercise="11.bits_per_byte"

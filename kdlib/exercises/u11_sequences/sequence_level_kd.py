@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from kdlib.checks.criteria import matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.exercises.u11_sequences.inputs import flat, tiny
+from kdlib.exercises.u11_sequences.inputs import flat, Reader
 from kdlib.losses import sequences as sequence_losses
 
 EOS = 8
@@ -17,7 +17,7 @@ def _outputs(lengths: tuple[int, ...], width: int, prompt: int, cut: bool = Fals
     """Build a student, prompts, and outputs of these lengths with their EOS among them."""
 
     def make(g: torch.Generator) -> Arguments:
-        student = tiny(g)
+        student = Reader(g, 9)
         prompts = torch.randint(EOS, (len(lengths), prompt), generator=g)
         outputs = torch.randint(EOS, (len(lengths), width), generator=g)
         for row, length in zip(outputs, lengths, strict=True):
