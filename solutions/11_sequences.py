@@ -227,11 +227,17 @@ plots.show(
 #
 # Write `word_level_kd(student_logits, teacher_logits, mask, temperature)`.
 #
-# - Logits are (B, T, V), the mask is (B, T) and boolean. Return a scalar, a mean over valid tokens.
-# - The teacher is a constant.
-# - Where the mask is False anything may stand, minus infinity and NaN included. It must not reach the
-#   value, nor the gradient.
-# - A mask without a valid token is a `ValueError`.
+# - Logits are (B, T, V), the mask is (B, T) and boolean, and may have gaps. Return a scalar, a mean over
+#   valid tokens. {= the value; the gradient; padding changes nothing}
+# - Both logits are divided by the temperature, which is 1 unless it is given. {= the value}
+# - The teacher is a constant. {= the teacher is a constant}
+# - Valid logits are finite, in float32 too, where they may be hundreds apart.
+#   {= a teacher that is certain; nor does it reach the gradient}
+# - Where the mask is False anything may stand, in both logits, infinity and NaN included. It must not
+#   reach the value, nor the gradient.
+#   {= what is masked may be anything; nor does it reach the gradient}
+# - A mask without a valid token is a `ValueError`. {= a batch without a valid token is refused}
+# - What you are given stays as it is. {= no side effects}
 
 
 # %% exercise="11.word_level_kd"

@@ -154,14 +154,14 @@ def _some(mask):
         raise ValueError("mask has no valid token")
 
 
-def word_select(student_logits, teacher_logits, mask, temperature):
+def word_select(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     log_q = (student_logits[mask] / temperature).log_softmax(-1)
     log_p = (teacher_logits[mask].detach() / temperature).log_softmax(-1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
-def word_fill(student_logits, teacher_logits, mask, temperature):
+def word_fill(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     keep = mask[..., None]
     s = student_logits.masked_fill(~keep, 0.0) / temperature
@@ -170,7 +170,7 @@ def word_fill(student_logits, teacher_logits, mask, temperature):
     return temperature**2 * kl.sum() / mask.sum()  # zero where both are filled alike
 
 
-def word_cross_entropy(student_logits, teacher_logits, mask, temperature):
+def word_cross_entropy(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     s, t = (x[mask] / temperature for x in (student_logits, teacher_logits.detach()))
     p = t.softmax(-1)
@@ -178,7 +178,7 @@ def word_cross_entropy(student_logits, teacher_logits, mask, temperature):
     return gain * temperature * temperature
 
 
-def word_loop(student_logits, teacher_logits, mask, temperature):
+def word_loop(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     total, count = 0.0, 0
     for s, t, m in zip(student_logits, teacher_logits.detach(), mask, strict=True):

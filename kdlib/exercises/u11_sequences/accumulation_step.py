@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from kdlib import training
 from kdlib.checks.criteria import facts, matches, side
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.exercises.u11_sequences.inputs import flat, right_padded, Reader
+from kdlib.exercises.u11_sequences.inputs import Reader, flat, right_padded
 
 
 def _parts(sizes: tuple[tuple[tuple[int, ...], int], ...]):

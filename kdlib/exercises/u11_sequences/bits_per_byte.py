@@ -42,9 +42,9 @@ def _gaps(g: torch.Generator) -> Arguments:
 def _one_token(g: torch.Generator) -> Arguments:
     return {
         "logits": draw(g, 1, 1, 2),
-        "targets": torch.randint(2, (1, 1), generator=g),
+        "targets": torch.zeros(1, 1, dtype=torch.long),
         "mask": torch.ones(1, 1, dtype=torch.bool),
-        "token_bytes": torch.tensor([between(g, 1, 9), between(g, 1, 9)]),
+        "token_bytes": torch.tensor([1, between(g, 2, 9)]),
     }
 
 
@@ -123,7 +123,7 @@ BITS_PER_BYTE = Exercise(
     probes=(
         Probe("plain", "rows of several lengths", _text),
         Probe("gaps", "a mask with gaps", _gaps),
-        Probe("one token", "a single token of two", _one_token),
+        Probe("one token", "a single token of one byte", _one_token),
         Probe("ignorant", "a model that finds all tokens equally probable", _ignorant),
         Probe("sure", "float32 logits that are hundreds apart", _sure),
         Probe("kind", "rows of several lengths", _text, run=_kind),

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from kdlib.checks.criteria import matches
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.exercises.u11_sequences.inputs import flat, Reader
+from kdlib.exercises.u11_sequences.inputs import Reader, flat
 from kdlib.losses import sequences as sequence_losses
 
 EOS = 8
