@@ -292,10 +292,16 @@ print(f"batchmean on (B, T, V) divides by B alone: {wrong:.1f}")
 #
 # Write `accumulation_step(model, micro_batches, optimizer)`: one update.
 #
-# - `micro_batches` is a list of (inputs, targets, mask), each (B, T); B and T differ between them.
+# - `micro_batches` is a list of (inputs, targets, mask), each (B, T); B and T differ between them. Some
+#   may hold no valid token, but not all. {= the first loss; a micro-batch without a valid token}
 # - The loss is the negative log-likelihood of the targets, a mean over the valid tokens of *all*
-#   micro-batches. Hold one graph at a time: `backward()` in each.
-# - Clear old gradients first, step once, and return the loss before the update as a Python float.
+#   micro-batches. {= the first loss; the model after the first update}
+# - Hold one graph at a time: `backward()` in each micro-batch. {= one graph at a time}
+# - Clear old gradients first, also those that were there before your first update; step once, with the
+#   given optimiser, and clip nothing.
+#   {= the model after the first update; loss and model after the second update; one update for each call}
+# - Return the loss before the update as a Python float. {= the first loss; the loss is a plain number}
+# - The micro-batches stay as they are. {= no side effects}
 
 
 # %% exercise="11.accumulation_step"
