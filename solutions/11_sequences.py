@@ -389,11 +389,17 @@ plots.show(
 #
 # Write `beam_search(next_logits, prompt, length, beams, eos)` for one prompt.
 #
-# - `next_logits(rows)` takes (K, T) rows and gives the (K, V) logits of the token after each.
-# - `prompt` is (P,). Add at most `length` tokens.
-# - A row that has ended with `eos` stays in the race with its score unchanged.
+# - `next_logits(rows)` takes (K, T) rows and gives the (K, V) logits of the token after each. Logits are
+#   no log-probabilities. {= one beam is greedy decoding; several beams}
+# - `prompt` is (P,) and may hold EOS, which ends nothing: only an EOS that you added does.
+#   {= rows that end}
+# - Add at most `length` tokens. {= one beam is greedy decoding; several beams}
+# - There may be more beams than tokens: then there are fewer prefixes at first. {= several beams}
+# - A row that has ended with `eos` stays in the race with its score unchanged. {= rows that end}
 # - Return the best row, prompt included and cut after its first new EOS, and its score (no length
-#   penalty). One beam is greedy decoding.
+#   penalty). {= one beam is greedy decoding; several beams; rows that end}
+# - One beam is greedy decoding. {= one beam is greedy decoding}
+# - `prompt` stays as it is. {= no side effects}
 
 
 # %% exercise="11.beam_search"

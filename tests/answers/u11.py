@@ -503,6 +503,23 @@ def beam_recursive(next_logits, prompt, length, beams, eos, kept=None):
     return beam_recursive(next_logits, prompt, length - 1, beams, eos, best)
 
 
+def beam_aside(next_logits, prompt, length, beams, eos):
+    """Ended rows wait aside: what they would push out is worse than they are, and stays so."""
+    kept, aside = [(0.0, prompt)], []
+    for _ in range(length):
+        new = []
+        for score, row in kept:
+            log_q = next_logits(row[None])[0].double().log_softmax(-1)
+            values, tokens = log_q.topk(min(beams + 1, len(log_q)))
+            for value, token in zip(values.tolist(), tokens, strict=True):
+                new.append((score + value, torch.cat([row, token[None]])))
+        new.sort(key=lambda pair: -pair[0])
+        aside += [pair for pair in new[:beams] if pair[1][-1] == eos]
+        kept = [pair for pair in new if pair[1][-1] != eos][:beams]
+    score, row = max([*aside, *kept], key=lambda pair: pair[0])
+    return row, score
+
+
 def _first_eos(outputs, eos):
     return (outputs == eos).long().cumsum(1) - (outputs == eos).long() == 0
 
@@ -639,6 +656,7 @@ ANSWERS = {
         beam_hypotheses,
         beam_mask_column,
         beam_recursive,
+        beam_aside,
     ],
     "11.sequence_level_kd": [
         sequence_slice,
