@@ -487,10 +487,14 @@ for temperature in (0.0, 0.5, 1.0, 1.5):
 #
 # Write `sequence_level_kd(student, prompts, outputs, eos)`.
 #
-# - `student(ids)` gives (B, T, V) logits for (B, T) ids. `prompts` is (B, P), all of one length.
+# - `student(ids)` gives (B, T, V) logits for (B, T) ids. `prompts` is (B, P), all of one length, and may
+#   hold EOS, which ends nothing. {= the loss; the student's gradient; EOS in a prompt}
 # - `outputs` (B, N) is what the teacher wrote, filled with `eos` after the first one. A row without `eos`
-#   was cut off and counts whole.
-# - Only the output's tokens count, up to its first EOS and that one too. Mean over valid tokens.
+#   was cut off and counts whole. {= outputs that were cut off}
+# - Only the output's tokens count, up to its first EOS and that one too. Return the mean over all tokens
+#   that count. {= the loss; the student's gradient}
+# - The student may be float32, sure and wrong. {= a student that is sure and wrong}
+# - What you are given stays as it is. {= no side effects}
 
 
 # %% exercise="11.sequence_level_kd"
@@ -512,7 +516,8 @@ check("11.sequence_level_kd", sequence_level_kd)
 
 # %% [markdown] hints="11.sequence_level_kd"
 # - Which of the student's logits predicts the first token of the output?
-# - A token counts if no EOS stands *before* it. A cumulative sum counts the EOS up to each place.
+# - A token counts if no EOS stands *before* it. A cumulative sum, of whole numbers and not of truth
+#   values, counts the EOS up to each place.
 # - Join prompts and outputs, run the student once, keep the N logits from P - 1 on, index with the mask.
 
 # %% [markdown] expect="11.sequence_level_kd"
