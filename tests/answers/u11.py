@@ -669,3 +669,80 @@ ANSWERS = {
         sequence_library,
     ],
 }
+
+_WORDS = "the text asks for a ValueError; what its message says is not in the contract"
+_UNASKED = "the contract promises that it does not happen"
+_AXES = "the order of two axes to be exchanged does not matter"
+_DEFAULT = "-100 is the default"
+_WHOLE = "a tensor of one whole number is a number, too"
+_SIZES = "one row or one place is all that there is"
+_LATER = "behind the only lines that use it, or before it is filled"
+_FLOAT64 = "float32 is within the tolerance"
+_BOTH_ALIKE = "a constant in all logits of a place changes no probability"
+
+EQUIVALENT = {
+    "11.shift_and_mask": {
+        "largest for smallest @ if len(ids) and *": _UNASKED,
+        "one thing for the other @ if given is None: *": _UNASKED,
+        "a step left out @ if given is None:*": _UNASKED,
+        "one more or one less @ if ids.dim() != 2*": _UNASKED,
+        "one more or one less @ if len(ids) and *": _UNASKED,
+        "a condition turned round @ if given is None: *": _UNASKED,
+        "half a condition @ if *": _UNASKED,
+        "the loop ends too early @ for name, given in *": _UNASKED,
+        "only the first @  => break": _UNASKED,
+        "the loop goes on @ continue => *": _UNASKED,
+        "not converted @ if len(ids) and *": _WHOLE,
+        "a check left out @ *": _UNASKED,
+        "another exception @ *": _UNASKED,
+        "an exception without what was given @ *": _UNASKED,
+        "broadcast the other way @ place = *": "the missing dimension is added by broadcasting",
+        "mask one column off @ *": _LATER,
+        "not copied @ *": "views of the rows are not written to",
+        "not converted @ for b, (n, p) in *": _WHOLE,
+        "not converted @ ranges = *": _WHOLE,
+        "an argument not passed on @ return (ids*torch.roll*": "the last column is left out",
+    },
+    "11.bits_per_byte": {
+        "half precision @ *": "no token stands for more bytes than float16 can count",
+        "not converted @ return F.cross_entropy(*": _FLOAT64,
+        "not converted @ bits += *": _FLOAT64,
+        "not converted @ z = *": _FLOAT64,
+        "not converted @ nats -= *": _FLOAT64,
+        "not converted @ z, y = *": _FLOAT64,
+        "not converted @ size = *": _WHOLE,
+        "not converted @ return float(*": "a float64 of NumPy is a float",
+        "not detached @ *": "the inputs have no graph",
+        "a check left out @ if token_bytes.shape*": _UNASKED,
+        "another exception @ *token_bytes*": _UNASKED,
+        "an exception without what was given @ *": _WORDS,
+        "multiplied by the mask @ *": "logits are finite, so zero times them is zero",
+        "two steps exchanged @ *": "the two do not depend on each other",
+        "divided by another number of entries @ histogram = *": "it has one dimension",
+        "the wrong way round @ size = *": "a dot product is symmetric",
+        "an argument not passed on @ nats = *": _DEFAULT,
+        "arguments exchanged @ each = *": _AXES,
+    },
+    "11.word_level_kd": {
+        "mean for sum @ return values.mean() *": "no denominator is given",
+        "reduction left out @ return values.mean() *": "no denominator is given",
+        "the wrong way round @ return values.mean() *": "no denominator is given",
+        "a factor left out @ return values.mean() *": "no denominator is given",
+        "an argument ignored @  => denominator = None": "no denominator is given",
+        "multiplied for divided @ return values.mean() *": "no denominator is given",
+        "a check left out @ require_*": _UNASKED,
+        "mask * @  => mask = *": _LATER,
+        "not converted @ if not bool(mask.any()):*": "a tensor of one truth value has one",
+        "another dimension @ kl = *": "summed over everything in the end, and zero where masked",
+        "over all entries @ kl = *": "summed over everything in the end, and zero where masked",
+        "reduction left out @ kl = *": "summed over everything in the end, and zero where masked",
+        "mask one column off @  => keep = *": "the dimension that is moved has one entry",
+        "another number @ s = *": _BOTH_ALIKE,
+        "another number @ t = *": _BOTH_ALIKE,
+        "arguments exchanged @ rows = *": "a dot product is symmetric",
+        "arguments exchanged @ return torch.einsum(*": "a product is symmetric",
+        "divided by another number of entries @ if rows*": "rows has one dimension",
+        "not converted @ z, v = *": _FLOAT64,
+        "not converted @ weight = *": "a truth value times a number is a number",
+    },
+}
