@@ -183,7 +183,7 @@ BEAM_SEARCH = Exercise(
             (
                 "wide",
                 "more beams than there are tokens",
-                _language((4, 6), (3, 3), (2, 4), end=0.5, prompt=(1, 2)),
+                _language((6, 8), (4, 5), (2, 3), end=0.0, prompt=(2, 3), scale=0.4, calls=6),
             ),
             (
                 "float32",

@@ -30,6 +30,9 @@ def _outputs(cut: bool = False, begun: bool = False, scale: float = 0.7, single:
             (eos + torch.randint(1, V, (rows, width), generator=g)) % V for width in (P, N)
         )
         lengths = uneven(g, rows, N)
+        edge = -1 if begun else 0  # neither the first row nor the last is always a full one
+        least = lengths.index(min(lengths))
+        lengths[edge], lengths[least] = lengths[least], lengths[edge]
         for number, (row, length) in enumerate(zip(outputs, lengths, strict=True)):
             row[length if cut and number % 2 == 0 else length - 1 :] = eos
         if cut:
