@@ -765,7 +765,7 @@ EQUIVALENT = {
         "the other truth value @ optimizer.zero_grad(*": "zero and None are both no gradient",
         "an argument not passed on @ loss_of = *": _DEFAULT,
         "logarithm of a softmax @ *": "no logit of the model is extreme, in float64",
-        "another dimension @ own = *squeeze(-2)*": "the dimension is not one, so it stays as it was",
+        "another dimension @ own = *squeeze(-2)*": "that dimension is not one, and stays",
         "multiplied by the mask @ *": "logits are finite, so zero times them is zero",
         "not detached @ losses.append(*": "the graph is freed by then; no loss is returned with it",
         "not detached @ with torch.no_grad():*": "nothing is differentiated through it",
