@@ -73,12 +73,18 @@ print("lengths:", batch.lengths.tolist(), " EOS =", EOS)
 #
 # Write `shift_and_mask(ids, lengths, prompt_lengths)`.
 #
-# - `ids` is (B, T). `lengths` (B,) counts the real tokens of each row, its closing EOS among them.
+# - `ids` is (B, T). `lengths` (B,) counts the real tokens of each row, its prompt and its closing EOS
+#   among them. {= the mask without prompts; the mask with prompts}
 # - Return inputs, targets and mask, each (B, T - 1). The mask is boolean: True where a target counts.
-# - The closing EOS counts as a target; what fills the row after it does not.
+#   {= inputs and targets; the mask is boolean}
+# - The closing EOS counts as a target; what fills the row after it, EOS or any other token, does not.
+#   {= the mask without prompts; the mask with prompts}
 # - The first `prompt_lengths[b]` tokens of row b are read but not learned, so as targets they do not
-#   count. A prompt has at least one token.
-# - An EOS inside a row, as after a turn in a chat, is a token like any other.
+#   count. A prompt has at least one token; a row may be a prompt and nothing else.
+#   {= the mask with prompts}
+# - An EOS inside a row or its prompt, as after a turn in a chat, is a token like any other.
+#   {= an EOS inside a row counts}
+# - `ids` and the lengths stay as they are. {= no side effects}
 
 
 # %% exercise="11.shift_and_mask"
@@ -127,9 +133,15 @@ print("as many EOS among them as rows:", (targets[mask] == EOS).sum().item() == 
 # Write `bits_per_byte(logits, targets, mask, token_bytes)`.
 #
 # - `logits` is (B, T, V), `targets` and `mask` are (B, T); `token_bytes` (V,) says how many bytes of text
-#   a token stands for. For EOS that is 0: it costs bits and is no text.
-# - Return a float. One sum over the whole batch, divided by one other sum.
-# - No byte of text among the valid targets is a `ValueError`.
+#   a token stands for. For EOS that is 0: it costs bits and is no text. {= the value}
+# - Valid is where the boolean mask is True. It may have gaps. {= the value}
+# - Return a Python float. One sum over the whole batch, divided by one other sum.
+#   {= a plain number; the value; what can be counted by hand}
+# - Logits may be float32 and hundreds apart: a model can be sure, and wrong.
+#   {= a model that is sure and wrong}
+# - No byte of text among the valid targets is a `ValueError`, also where no target is valid.
+#   {= a text without bytes is refused}
+# - What you are given stays as it is. {= no side effects}
 
 
 # %% exercise="11.bits_per_byte"
@@ -215,11 +227,17 @@ plots.show(
 #
 # Write `word_level_kd(student_logits, teacher_logits, mask, temperature)`.
 #
-# - Logits are (B, T, V), the mask is (B, T) and boolean. Return a scalar, a mean over valid tokens.
-# - The teacher is a constant.
-# - Where the mask is False anything may stand, minus infinity and NaN included. It must not reach the
-#   value, nor the gradient.
-# - A mask without a valid token is a `ValueError`.
+# - Logits are (B, T, V), the mask is (B, T) and boolean, and may have gaps. Return a scalar, a mean over
+#   valid tokens. {= the value; the gradient; padding changes nothing}
+# - Both logits are divided by the temperature, which is 1 unless it is given. {= the value}
+# - The teacher is a constant. {= the teacher is a constant}
+# - Valid logits are finite, in float32 too, where they may be hundreds apart.
+#   {= a teacher that is certain; nor does it reach the gradient}
+# - Where the mask is False anything may stand, in both logits, infinity and NaN included. It must not
+#   reach the value, nor the gradient.
+#   {= what is masked may be anything; nor does it reach the gradient}
+# - A mask without a valid token is a `ValueError`. {= a batch without a valid token is refused}
+# - What you are given stays as it is. {= no side effects}
 
 
 # %% exercise="11.word_level_kd"
@@ -274,10 +292,16 @@ print(f"batchmean on (B, T, V) divides by B alone: {wrong:.1f}")
 #
 # Write `accumulation_step(model, micro_batches, optimizer)`: one update.
 #
-# - `micro_batches` is a list of (inputs, targets, mask), each (B, T); B and T differ between them.
+# - `micro_batches` is a list of (inputs, targets, mask), each (B, T); B and T differ between them. Some
+#   may hold no valid token, but not all. {= the first loss; a micro-batch without a valid token}
 # - The loss is the negative log-likelihood of the targets, a mean over the valid tokens of *all*
-#   micro-batches. Hold one graph at a time: `backward()` in each.
-# - Clear old gradients first, step once, and return the loss before the update as a Python float.
+#   micro-batches. {= the first loss; the model after the first update}
+# - Hold one graph at a time: `backward()` in each micro-batch. {= one graph at a time}
+# - Clear old gradients first, also those that were there before your first update; step once, with the
+#   given optimiser, and clip nothing.
+#   {= the model after the first update; loss and model after the second update; one update for each call}
+# - Return the loss before the update as a Python float. {= the first loss; the loss is a plain number}
+# - The micro-batches stay as they are. {= no side effects}
 
 
 # %% exercise="11.accumulation_step"
@@ -365,11 +389,17 @@ plots.show(
 #
 # Write `beam_search(next_logits, prompt, length, beams, eos)` for one prompt.
 #
-# - `next_logits(rows)` takes (K, T) rows and gives the (K, V) logits of the token after each.
-# - `prompt` is (P,). Add at most `length` tokens.
-# - A row that has ended with `eos` stays in the race with its score unchanged.
+# - `next_logits(rows)` takes (K, T) rows and gives the (K, V) logits of the token after each. Logits are
+#   no log-probabilities. {= one beam is greedy decoding; several beams}
+# - `prompt` is (P,) and may hold EOS, which ends nothing: only an EOS that you added does.
+#   {= rows that end}
+# - Add at most `length` tokens. {= one beam is greedy decoding; several beams}
+# - There may be more beams than tokens: then there are fewer prefixes at first. {= several beams}
+# - A row that has ended with `eos` stays in the race with its score unchanged. {= rows that end}
 # - Return the best row, prompt included and cut after its first new EOS, and its score (no length
-#   penalty). One beam is greedy decoding.
+#   penalty). {= one beam is greedy decoding; several beams; rows that end}
+# - One beam is greedy decoding. {= one beam is greedy decoding}
+# - `prompt` stays as it is. {= no side effects}
 
 
 # %% exercise="11.beam_search"
@@ -457,10 +487,14 @@ for temperature in (0.0, 0.5, 1.0, 1.5):
 #
 # Write `sequence_level_kd(student, prompts, outputs, eos)`.
 #
-# - `student(ids)` gives (B, T, V) logits for (B, T) ids. `prompts` is (B, P), all of one length.
+# - `student(ids)` gives (B, T, V) logits for (B, T) ids. `prompts` is (B, P), all of one length, and may
+#   hold EOS, which ends nothing. {= the loss; the student's gradient; EOS in a prompt}
 # - `outputs` (B, N) is what the teacher wrote, filled with `eos` after the first one. A row without `eos`
-#   was cut off and counts whole.
-# - Only the output's tokens count, up to its first EOS and that one too. Mean over valid tokens.
+#   was cut off and counts whole. {= outputs that were cut off}
+# - Only the output's tokens count, up to its first EOS and that one too. Return the mean over all tokens
+#   that count. {= the loss; the student's gradient}
+# - The student may be float32, sure and wrong. {= a student that is sure and wrong}
+# - What you are given stays as it is. {= no side effects}
 
 
 # %% exercise="11.sequence_level_kd"
@@ -482,7 +516,8 @@ check("11.sequence_level_kd", sequence_level_kd)
 
 # %% [markdown] hints="11.sequence_level_kd"
 # - Which of the student's logits predicts the first token of the output?
-# - A token counts if no EOS stands *before* it. A cumulative sum counts the EOS up to each place.
+# - A token counts if no EOS stands *before* it. A cumulative sum, of whole numbers and not of truth
+#   values, counts the EOS up to each place.
 # - Join prompts and outputs, run the student once, keep the N logits from P - 1 on, index with the mask.
 
 # %% [markdown] expect="11.sequence_level_kd"

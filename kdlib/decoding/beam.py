@@ -64,6 +64,7 @@ def beam_search(
     return row[:end], scores[0].item()
 
 
+@reference("11.beam_search")
 @torch.no_grad()
 def beam_search_batch(
     model: GPT, prompts: Tensor, length: int, beams: int = 4, eos: int | None = None

@@ -77,6 +77,7 @@ def shift_and_mask(
     return ids[:, :-1], ids[:, 1:], mask
 
 
+@reference("11.sequence_level_kd")
 def mask_until_eos(ids: Tensor, eos: int) -> Tensor:
     """Say which generated tokens count, `(B, T) -> (B, T)`: all up to the first EOS, and that too.
 

@@ -84,14 +84,14 @@ def bpb_gather(logits, targets, mask, token_bytes):
     size = (token_bytes[targets] * mask).sum()
     if not size:
         raise ValueError("no byte")
-    return -(torch.where(mask, log2_q, 0.0).sum() / size)
+    return -(torch.where(mask, log2_q, 0.0).sum() / size).item()
 
 
-def bpb_exp2(logits, targets, mask, token_bytes):
+def bpb_one_by_one(logits, targets, mask, token_bytes):
     bits, count = 0.0, 0
     for z, y, m in zip(logits.flatten(0, 1), targets.flatten(), mask.flatten(), strict=True):
         if m:
-            bits -= math.log2(z.softmax(-1)[y].item())
+            bits += math.log2(math.e) * float(z.double().logsumexp(0) - z[y])
             count += int(token_bytes[y])
     if count < 1:
         raise ValueError("bytes needed")
@@ -154,14 +154,14 @@ def _some(mask):
         raise ValueError("mask has no valid token")
 
 
-def word_select(student_logits, teacher_logits, mask, temperature):
+def word_select(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     log_q = (student_logits[mask] / temperature).log_softmax(-1)
     log_p = (teacher_logits[mask].detach() / temperature).log_softmax(-1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
-def word_fill(student_logits, teacher_logits, mask, temperature):
+def word_fill(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     keep = mask[..., None]
     s = student_logits.masked_fill(~keep, 0.0) / temperature
@@ -170,7 +170,7 @@ def word_fill(student_logits, teacher_logits, mask, temperature):
     return temperature**2 * kl.sum() / mask.sum()  # zero where both are filled alike
 
 
-def word_cross_entropy(student_logits, teacher_logits, mask, temperature):
+def word_cross_entropy(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     s, t = (x[mask] / temperature for x in (student_logits, teacher_logits.detach()))
     p = t.softmax(-1)
@@ -178,7 +178,7 @@ def word_cross_entropy(student_logits, teacher_logits, mask, temperature):
     return gain * temperature * temperature
 
 
-def word_loop(student_logits, teacher_logits, mask, temperature):
+def word_loop(student_logits, teacher_logits, mask, temperature=1.0):
     _some(mask)
     total, count = 0.0, 0
     for s, t, m in zip(student_logits, teacher_logits.detach(), mask, strict=True):
@@ -251,6 +251,8 @@ def accumulate_weighted(model, micro_batches, optimizer):
     optimizer.zero_grad(set_to_none=False)
     means = []
     for (inputs, targets, mask), n in zip(micro_batches, counts, strict=True):
+        if n == 0:
+            continue
         y = torch.where(mask, targets, -100)
         mean = F.cross_entropy(model(inputs).transpose(1, 2), y)
         (mean * n / sum(counts)).backward()
@@ -273,13 +275,18 @@ def accumulate_scale_after(model, micro_batches, optimizer):
     return nats / count
 
 
-def accumulate_one_graph(model, micro_batches, optimizer):
-    losses = [F.cross_entropy(model(x)[m], y[m], reduction="none") for x, y, m in micro_batches]
-    loss = torch.cat(losses).mean()
-    optimizer.zero_grad()
-    loss.backward()
+def accumulate_two_passes(model, micro_batches, optimizer):
+    """The value without a graph first, then the gradient."""
+    parts = [part for part in micro_batches if part[2].any()]
+    count = torch.stack([mask.sum() for _, _, mask in parts]).sum().item()
+    with torch.no_grad():
+        nats = [F.cross_entropy(model(x)[m].double(), y[m], reduction="none") for x, y, m in parts]
+    optimizer.zero_grad(set_to_none=True)
+    for x, y, m in parts:
+        picked = model(x).log_softmax(-1)[m, y[m]]
+        torch.autograd.backward(picked, torch.full_like(picked, -1 / count))
     optimizer.step()
-    return loss.item()
+    return torch.cat(nats).mean().item()
 
 
 def accumulate_weighted_gradients(model, micro_batches, optimizer):
@@ -496,6 +503,23 @@ def beam_recursive(next_logits, prompt, length, beams, eos, kept=None):
     return beam_recursive(next_logits, prompt, length - 1, beams, eos, best)
 
 
+def beam_aside(next_logits, prompt, length, beams, eos):
+    """Ended rows wait aside: what they would push out is worse than they are, and stays so."""
+    kept, aside = [(0.0, prompt)], []
+    for _ in range(length):
+        new = []
+        for score, row in kept:
+            log_q = next_logits(row[None])[0].double().log_softmax(-1)
+            values, tokens = log_q.topk(min(beams + 1, len(log_q)))
+            for value, token in zip(values.tolist(), tokens, strict=True):
+                new.append((score + value, torch.cat([row, token[None]])))
+        new.sort(key=lambda pair: -pair[0])
+        aside += [pair for pair in new[:beams] if pair[1][-1] == eos]
+        kept = [pair for pair in new if pair[1][-1] != eos][:beams]
+    score, row = max([*aside, *kept], key=lambda pair: pair[0])
+    return row, score
+
+
 def _first_eos(outputs, eos):
     return (outputs == eos).long().cumsum(1) - (outputs == eos).long() == 0
 
@@ -596,7 +620,7 @@ ANSWERS = {
     "11.bits_per_byte": [
         bpb_rows,
         bpb_gather,
-        bpb_exp2,
+        bpb_one_by_one,
         bpb_ignore,
         bpb_base_two,
         bpb_loop_over_rows,
@@ -617,7 +641,7 @@ ANSWERS = {
         accumulate_sum,
         accumulate_weighted,
         accumulate_scale_after,
-        accumulate_one_graph,
+        accumulate_two_passes,
         accumulate_weighted_gradients,
         accumulate_closure,
         accumulate_ignore_index,
@@ -632,6 +656,7 @@ ANSWERS = {
         beam_hypotheses,
         beam_mask_column,
         beam_recursive,
+        beam_aside,
     ],
     "11.sequence_level_kd": [
         sequence_slice,
@@ -643,4 +668,172 @@ ANSWERS = {
         sequence_list_of_targets,
         sequence_library,
     ],
+}
+
+_WORDS = "the text asks for a ValueError; what its message says is not in the contract"
+_UNASKED = "the contract promises that it does not happen"
+_AXES = "the order of two axes to be exchanged does not matter"
+_DEFAULT = "-100 is the default"
+_WHOLE = "a tensor of one whole number is a number, too"
+_SIZES = "one row or one place is all that there is"
+_LATER = "behind the only lines that use it, or before it is filled"
+_WORSE = "a row that ranks behind an ended one never overtakes it: scores only fall"
+_FLOAT64 = "float32 is within the tolerance"
+_BOTH_ALIKE = "a constant in all logits of a place changes no probability"
+
+EQUIVALENT = {
+    "11.shift_and_mask": {
+        "largest for smallest @ if len(ids) and *": _UNASKED,
+        "one thing for the other @ if given is None: *": _UNASKED,
+        "a step left out @ if given is None:*": _UNASKED,
+        "one more or one less @ if ids.dim() != 2*": _UNASKED,
+        "one more or one less @ if len(ids) and *": _UNASKED,
+        "a condition turned round @ if given is None: *": _UNASKED,
+        "half a condition @ if *": _UNASKED,
+        "the loop ends too early @ for name, given in *": _UNASKED,
+        "only the first @  => break": _UNASKED,
+        "the loop goes on @ continue => *": _UNASKED,
+        "not converted @ if len(ids) and *": _WHOLE,
+        "a check left out @ *": _UNASKED,
+        "another exception @ *": _UNASKED,
+        "an exception without what was given @ *": _UNASKED,
+        "broadcast the other way @ place = *": "the missing dimension is added by broadcasting",
+        "mask one column off @ *": _LATER,
+        "not copied @ *": "views of the rows are not written to",
+        "not converted @ for b, (n, p) in *": _WHOLE,
+        "not converted @ ranges = *": _WHOLE,
+        "an argument not passed on @ return (ids*torch.roll*": "the last column is left out",
+    },
+    "11.bits_per_byte": {
+        "half precision @ *": "no token stands for more bytes than float16 can count",
+        "not converted @ return F.cross_entropy(*": _FLOAT64,
+        "not converted @ bits += *": _FLOAT64,
+        "not converted @ z = *": _FLOAT64,
+        "not converted @ nats -= *": _FLOAT64,
+        "not converted @ z, y = *": _FLOAT64,
+        "not converted @ size = *": _WHOLE,
+        "not converted @ return float(*": "a float64 of NumPy is a float",
+        "not detached @ *": "the inputs have no graph",
+        "a check left out @ if token_bytes.shape*": _UNASKED,
+        "another exception @ *token_bytes*": _UNASKED,
+        "an exception without what was given @ *": _WORDS,
+        "multiplied by the mask @ *": "logits are finite, so zero times them is zero",
+        "two steps exchanged @ *": "the two do not depend on each other",
+        "divided by another number of entries @ histogram = *": "it has one dimension",
+        "the wrong way round @ size = *": "a dot product is symmetric",
+        "an argument not passed on @ nats = *": _DEFAULT,
+        "arguments exchanged @ each = *": _AXES,
+    },
+    "11.word_level_kd": {
+        "mean for sum @ return values.mean() *": "no denominator is given",
+        "reduction left out @ return values.mean() *": "no denominator is given",
+        "the wrong way round @ return values.mean() *": "no denominator is given",
+        "a factor left out @ return values.mean() *": "no denominator is given",
+        "an argument ignored @  => denominator = None": "no denominator is given",
+        "multiplied for divided @ return values.mean() *": "no denominator is given",
+        "a check left out @ require_*": _UNASKED,
+        "mask * @  => mask = *": _LATER,
+        "not converted @ if not bool(mask.any()):*": "a tensor of one truth value has one",
+        "another dimension @ kl = *": "summed over everything in the end, and zero where masked",
+        "over all entries @ kl = *": "summed over everything in the end, and zero where masked",
+        "reduction left out @ kl = *": "summed over everything in the end, and zero where masked",
+        "mask one column off @  => keep = *": "the dimension that is moved has one entry",
+        "another number @ s = *": _BOTH_ALIKE,
+        "another number @ t = *": _BOTH_ALIKE,
+        "arguments exchanged @ rows = *": "a dot product is symmetric",
+        "arguments exchanged @ return torch.einsum(*": "a product is symmetric",
+        "divided by another number of entries @ if rows*": "rows has one dimension",
+        "not converted @ z, v = *": _FLOAT64,
+        "not converted @ weight = *": "a truth value times a number is a number",
+    },
+    "11.accumulation_step": {
+        "left in another state @  => model.train()": "the model is in train mode, without dropout",
+        "one more or one less @ if count == 0: *": _UNASKED,
+        "one more or one less @ parts = *": "nothing of a part without a valid token is added",
+        "too much let through @ parts = *": "nothing of a part without a valid token is added",
+        "two steps exchanged @ *": "the two do not depend on each other",
+        "not converted @ count = *": _WHOLE,
+        "not converted @ counts = *": _WHOLE,
+        "not converted @ if not bool(mask.any()):*": "a tensor of one truth value has one",
+        "not converted @ means.append(*": "what is returned in the end is a float all the same",
+        "not converted @ nats*": _FLOAT64,
+        "not converted @ return float(*": "a sum of floats is a float",
+        "a check left out @ *": _UNASKED,
+        "another exception @ *": _UNASKED,
+        "arguments exchanged @ mean = *": _AXES,
+        "an argument not passed on @ optimizer.zero_grad(*": "zero and None are both no gradient",
+        "the other truth value @ optimizer.zero_grad(*": "zero and None are both no gradient",
+        "an argument not passed on @ loss_of = *": _DEFAULT,
+        "logarithm of a softmax @ *": "no logit of the model is extreme, in float64",
+        "another dimension @ own = *squeeze(-2)*": "that dimension is not one, and stays",
+        "multiplied by the mask @ *": "logits are finite, so zero times them is zero",
+        "not detached @ losses.append(*": "the graph is freed by then; no loss is returned with it",
+        "not detached @ with torch.no_grad():*": "nothing is differentiated through it",
+    },
+    "11.beam_search": {
+        "divided by another number of entries @ *": "it has one dimension",
+        "one thing for the other @ if beams < 1*": _UNASKED,
+        "one more or one less @ if beams < 1*": _UNASKED,
+        "half a condition @ if beams < 1*": _UNASKED,
+        "a check left out @ *": _UNASKED,
+        "another exception @ *": _UNASKED,
+        "an exception without what was given @ *": _WORDS,
+        "not detached @ @torch.no_grad()*": "the logits have no graph",
+        "cut off from the gradient @ *": "a row of ids has no gradient",
+        "a step left out @ log_q*": _WORSE,
+        "mask left out @ log_q = *": _WORSE,
+        "arguments exchanged @ stay = *": _WORSE,
+        "a condition turned round @ stay = *": _WORSE,
+        "too much let through @ kept = *": _WORSE,
+        "the loop ends too early @ kept = *": _WORSE,
+        "only the first @ if all(*": "when the best row has ended none overtakes it",
+        "half a condition @ *ended*": "an ended row is followed by EOS alone, or not at all",
+        "a step left out @ if *": "steps after the end of all rows change nothing",
+        "the loop goes on @ *": "steps after the end of all rows change nothing",
+        "logarithm of a softmax @ *": "the best row holds no token whose probability is zero",
+        "an argument not passed on @ scores = *": "the first scores are zero or infinite",
+        "an argument not passed on @ rows, scores = *": "the first scores are zero or infinite",
+        "an argument not passed on @ stay = *": "zero and infinity are the same in float32",
+        "an argument not passed on @ *sorted(*": "no two scores are alike",
+        "an argument not passed on @ *max(*": "no two scores are alike",
+        "an argument not passed on @ *nsmallest(*": "no two scores are alike",
+        "changed in place @ best = *": "no two scores are alike",
+        "at the boundary @ scores, best = *": "an impossible row among the K never wins",
+        "half precision @  => prompt = *": "tokens are small numbers",
+        "half precision @ stay = *": "zero and infinity are the same in float16",
+        "rounded to whole numbers @ *": "the first scores are zero or infinite",
+        "another number @ log_q = *": "any number that is small enough will do",
+        "not converted @ log_q = *": _FLOAT64,
+        "not converted @ *": _WHOLE,
+        "not copied @ *": "what is not written to needs no copy",
+        "a term left out @ values, tokens = *": "no row needs more than its best K extensions",
+        "a bound left out @ values, tokens = *": "no row needs more than its best K extensions",
+        "one more or one less @ values, tokens = *": "no row needs more than its best K extensions",
+    },
+    "11.sequence_level_kd": {
+        "arguments exchanged @ *eos*": "`==` is symmetric",
+        "arguments exchanged @ nats = *": _AXES,
+        "one thing for the other @ logits = *": "half precision is not in the contract",
+        "a step left out @ logits = *": "half precision is not in the contract",
+        "half precision @ logits = *": "half precision is not in the contract",
+        "not converted @ logits = *": "half precision is not in the contract",
+        "half precision @  => *": "tokens are small numbers",
+        "cut off from the gradient @ *": "tokens and masks have no gradient",
+        "the wrong way round @ *": "only whether it is zero is asked",
+        "left in another state @ *": "the logits depend on parameters, and require a gradient",
+        "an argument ignored @ *": "no denominator is given",
+        "half a condition @ if len(prompts)*": _UNASKED,
+        "a check left out @ *": _UNASKED,
+        "another exception @ *": _UNASKED,
+        "an exception without what was given @ *": _WORDS,
+        "not converted @ *": _WHOLE,
+        "divided by another number of entries @ *": "it has one dimension",
+        "an argument not passed on @ return F.cross_entropy(*": _DEFAULT,
+        "an argument not passed on @ seen = *": "the first column is overwritten",
+        "an argument not passed on @ mask = *": "False is the default",
+        "one more or one less @ log_q = *": "places behind the last target are not looked up",
+        "one more or one less @ mask = *": "any number but zero is true",
+        "multiplied by the mask @ *": "the terms are finite, so zero times them is zero",
+        "a function left out @ seen = *": "the output is filled with EOS after the first one",
+    },
 }

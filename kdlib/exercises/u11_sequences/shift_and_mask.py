@@ -4,28 +4,60 @@ from __future__ import annotations
 
 import torch
 
-from kdlib.checks.criteria import facts, matches, tidy
+from kdlib.checks.criteria import facts, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
+from kdlib.checks.probes import between
 from kdlib.data.text import EOS
+from kdlib.exercises.u11_sequences.inputs import uneven
 from kdlib.losses import sequences as sequence_losses
 
 
-def _rows(lengths: tuple[int, ...], prompts: tuple[int, ...], width: int, turn: bool = False):
-    """Build rows of bytes that end in EOS and are filled with EOS."""
+def _rows(rows: tuple[int, int], width: tuple[int, int], prompts=True, turn=False):
+    """Build rows of bytes that end in EOS and are filled with EOS; all sizes are drawn.
+
+    With `turn` an EOS stands in each prompt of two tokens or more, and one in each output.
+    """
 
     def make(g: torch.Generator) -> Arguments:
-        ids = torch.randint(EOS, (len(lengths), width), generator=g)
-        for row, length in zip(ids, lengths, strict=True):
+        B, T = between(g, *rows), between(g, *width)
+        lengths = uneven(g, B, T, least=5)
+        read = [between(g, 1, n - 3) if prompts else 1 for n in lengths]
+        if prompts:
+            read[0], read[-1] = 1, lengths[-1] - 3
+        ids = torch.randint(EOS, (B, T), generator=g)
+        for row, length, prompt in zip(ids, lengths, read, strict=True):
             row[length - 1 :] = EOS
-        if turn:
-            ids[:, 4] = EOS
+            if turn:
+                row[between(g, prompt, length - 2)] = EOS
+                row[prompt - 1] = EOS
         return {
             "ids": ids,
             "lengths": torch.tensor(lengths),
-            "prompt_lengths": torch.tensor(prompts),
+            "prompt_lengths": torch.tensor(read),
         }
 
     return make
+
+
+def _awkward(g: torch.Generator) -> Arguments:
+    """Build rows filled with bytes, of which some are a prompt and nothing else."""
+    B, T = between(g, 3, 6), between(g, 4, 8)
+    read = [between(g, 1, T - 1) for _ in range(B)]
+    lengths = [between(g, p, T) for p in read]
+    read[0] = lengths[0] = between(g, 2, T)
+    read[1], lengths[1] = 1, between(g, 1, T - 1)
+    ids = torch.randint(EOS, (T, B), generator=g).T  # with strides turned round
+    for row, length in zip(ids, lengths, strict=True):
+        row[length - 1] = EOS
+    return {"ids": ids, "lengths": torch.tensor(lengths), "prompt_lengths": torch.tensor(read)}
+
+
+def _one_row(g: torch.Generator) -> Arguments:
+    return {
+        "ids": torch.randint(EOS, (1, 2), generator=g),
+        "lengths": torch.tensor([between(g, 1, 2)]),
+        "prompt_lengths": torch.ones(1, dtype=torch.long),
+    }
 
 
 def _named(answer, a: Arguments) -> dict:
@@ -39,51 +71,72 @@ def _shift(
     targets=lambda ids: ids[:, 1:],
     real=lambda position, lengths, targets: position < lengths[:, None],
     output=lambda position, prompts: position >= prompts[:, None],
+    finish=lambda mask: mask,
 ):
     """Assemble an answer with one part wrong; `position` is that of the target in its row."""
 
     def wrong(ids, lengths, prompt_lengths):
         y = targets(ids)
         position = torch.arange(1, ids.shape[1])
-        return inputs(ids), y, real(position, lengths, y) & output(position, prompt_lengths)
+        mask = real(position, lengths, y) & output(position, prompt_lengths)
+        return inputs(ids), y, finish(mask)
 
     return wrong
+
+
+def _lengths_of_outputs(ids, lengths, prompt_lengths):
+    position = torch.arange(1, ids.shape[1])
+    begin = prompt_lengths[:, None]
+    mask = (position >= begin) & (position < begin + lengths[:, None])
+    return ids[:, :-1], ids[:, 1:], mask
 
 
 SHIFT_AND_MASK = Exercise(
     id="11.shift_and_mask",
     title="Shift and mask",
     reference=sequence_losses.shift_and_mask,
-    probes=(
-        Probe(
-            "plain",
-            "4 rows of up to 9 tokens, no prompt",
-            _rows((9, 5, 7, 2), (1, 1, 1, 1), 9),
-            run=_named,
-        ),
-        Probe(
-            "prompts",
-            "5 rows of up to 12 tokens with prompts of 3, 1, 6, 2 and 4",
-            _rows((12, 7, 11, 5, 9), (3, 1, 6, 2, 4), 12),
-            run=_named,
-        ),
-        Probe(
-            "turn",
-            "3 rows with an EOS in the middle, as after a turn in a chat",
-            _rows((10, 8, 7), (2, 3, 1), 10, turn=True),
-            run=_named,
-        ),
+    probes=tuple(
+        Probe(name, about, make, run=_named)
+        for name, about, make in (
+            ("plain", "rows of several lengths, no prompt", _rows((3, 5), (7, 10), prompts=False)),
+            ("prompts", "rows and prompts of several lengths", _rows((3, 6), (8, 12))),
+            (
+                "turn",
+                "rows with an EOS in the prompt and one in the middle, as after a turn in a chat",
+                _rows((3, 4), (7, 11), turn=True),
+            ),
+            (
+                "awkward",
+                "rows that are filled with bytes, of which one is a prompt and nothing else",
+                _awkward,
+            ),
+            ("one row", "a single row of two tokens", _one_row),
+        )
     ),
     criteria=(
-        matches("inputs and targets", 1.0, "plain", "prompts", keys=("inputs", "targets")),
-        matches("the mask without prompts", 0.75, "plain", keys=("mask",)),
-        matches("the mask with prompts", 0.75, "prompts", keys=("mask",)),
-        matches("an EOS inside a row counts", 0.5, "turn", keys=("mask",)),
-        facts(
-            "the mask is boolean",
-            0.25,
+        matches(
+            "inputs and targets",
+            1.0,
             "plain",
-            ("kind of mask", "bool", "The mask's type is {seen}. Indexing needs true or false."),
+            "prompts",
+            "awkward",
+            "one row",
+            keys=("inputs", "targets"),
+        ),
+        matches("the mask without prompts", 0.75, "plain", keys=("mask",)),
+        matches("the mask with prompts", 0.75, "prompts", "awkward", "one row", keys=("mask",)),
+        matches("an EOS inside a row counts", 0.5, "turn", keys=("mask",)),
+        side(
+            facts(
+                "the mask is boolean",
+                0.25,
+                "plain",
+                (
+                    "kind of mask",
+                    "bool",
+                    "The mask's type is {seen}. Indexing needs true or false.",
+                ),
+            )
         ),
         tidy(0.25),
     ),
@@ -119,6 +172,16 @@ SHIFT_AND_MASK = Exercise(
             "huggingface/trl #6357",
         ),
         Mistake(
+            "everything behind the first EOS is dropped",
+            _shift(
+                real=lambda position, lengths, targets: (
+                    (targets == EOS).cumsum(1) - (targets == EOS).long() == 0
+                )
+            ),
+            "Your mask ends a row at its first EOS. A chat holds one after each turn, and a prompt "
+            "may hold one, too. What are the lengths for?",
+        ),
+        Mistake(
             "the mask is not shifted",
             _shift(
                 real=lambda position, lengths, targets: position - 1 < lengths[:, None],
@@ -132,6 +195,12 @@ SHIFT_AND_MASK = Exercise(
             _shift(real=lambda position, lengths, targets: position - 1 < lengths[:, None]),
             "In each short row one token too many counts. Your mask asks whether the *input* at "
             "a place is real; a loss belongs to the *target*, one further on.",
+        ),
+        Mistake(
+            "the padding counts",
+            _shift(real=lambda position, lengths, targets: position > 0),
+            "Your mask has no end: what fills a short row counts as well, and the student learns "
+            "to fill.",
         ),
         Mistake(
             "the closing EOS does not count",
@@ -153,11 +222,33 @@ SHIFT_AND_MASK = Exercise(
             "the last token of the prompt has to predict.",
         ),
         Mistake(
+            "the last token of the prompt counts",
+            _shift(output=lambda position, prompts: position >= prompts[:, None] - 1),
+            "Your mask begins one token early: the prompt's last token counts as a target.",
+        ),
+        Mistake(
             "one prompt length for all rows",
             _shift(output=lambda position, prompts: position >= prompts.max()),
             "You cut every row at the longest prompt of the batch. Rows with shorter prompts lose "
             "the beginning of their outputs.",
             "huggingface/trl #6006, repaired on the way",
+        ),
+        Mistake(
+            "lengths counted from the end of the prompt",
+            _lengths_of_outputs,
+            "You count a row's length from the end of its prompt. `lengths` counts all of its real "
+            "tokens, those of the prompt among them.",
+        ),
+        Mistake(
+            "the mask is inverted",
+            _shift(finish=lambda mask: ~mask),
+            "Your mask is True where a target does *not* count.",
+        ),
+        Mistake(
+            "a mask of numbers",
+            _shift(finish=lambda mask: mask.long()),
+            "Your mask holds 0 and 1. `logits[mask]` would take them for numbers of rows: it has "
+            "to be True or False.",
         ),
     ),
     minutes=12,
