@@ -30,12 +30,9 @@ def _direction(evidence: Evidence) -> str | None:
 
 
 def _too_sure(g: torch.Generator) -> dict:
-    log_q = torch.full((1, 1), -0.1, dtype=torch.float64)
-    return {
-        "student_log_probs": log_q,
-        "teacher_log_probs": log_q - 1 - torch.rand(1, 1, generator=g, dtype=torch.float64),
-        "mask": torch.ones(1, 1, dtype=torch.bool),
-    }
+    log_q, more = (-0.1 - torch.rand(1, 1, generator=g, dtype=torch.float64) for _ in range(2))
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    return {"student_log_probs": log_q, "teacher_log_probs": log_q + more, "mask": mask}
 
 
 def _loss(
@@ -55,14 +52,17 @@ def _loss(
             advantage = advantage.flip(1).cumsum(1).flip(1)
         if weight == "constant":
             return -(log_p - log_q).sum() / mask.sum()
-        if weight == "whitened":
+        if weight in ("whitened", "baseline"):
             valid = advantage[mask]
-            advantage = torch.where(mask, (advantage - valid.mean()) / valid.std(), 0.0)
+            spread = valid.std() if weight == "whitened" else 1.0
+            advantage = torch.where(mask, (advantage - valid.mean()) / spread, 0.0)
         if weight == "teacher":
             advantage = log_p
-        total = -sign * (advantage * (log_q * mask if masked == "multiply" else log_q)).sum()
+        terms = -sign * advantage * (log_q * mask if masked == "multiply" else log_q)
+        if over == "row means":
+            return (terms.sum(1) / mask.sum(1)).mean()
         number = {"tokens": mask.sum(), "rows": len(mask), "all": mask.numel(), "sum": 1}[over]
-        return total / number
+        return terms.sum() / number
 
     return wrong
 
@@ -82,18 +82,18 @@ PER_TOKEN_LOSS = Exercise(
     title="The per-token on-policy loss",
     reference=on_policy.per_token_loss,
     probes=(
-        Probe("plain", "the gradient of 3 rows of 4, 2 and 3 tokens", written(), run=pull),
-        Probe("other", "the gradient of 2 rows of 5 and 1 tokens", written((5, 1), 6), run=pull),
+        Probe("plain", "the gradient of a batch", written(), run=pull),
+        Probe("other", "the gradient of a larger batch", written((6, 8)), run=pull),
         Probe(
             "one token",
             "one token that the student likes better than the teacher does",
             _too_sure,
             run=pull,
         ),
-        Probe("teacher", "3 rows of 4, 2 and 3 tokens", written(), run=at_the_teacher),
+        Probe("teacher", "a batch of rows", written(), run=at_the_teacher),
         Probe(
             "padding",
-            "a teacher's log-probability of minus infinity in the padding",
+            "a teacher's log-probability of minus infinity where the mask is off",
             written(padding=float("-inf")),
             run=in_the_padding,
         ),
@@ -143,6 +143,19 @@ PER_TOKEN_LOSS = Exercise(
             "You subtracted the batch's mean advantage and divided by its spread. That is a habit "
             "from reinforcement learning; it changes the size of every step with the batch, "
             "and a student that is nearly right gets marks as large as one that knows nothing.",
+        ),
+        Mistake(
+            "the batch's mean as a baseline",
+            _loss(weight="baseline"),
+            "You subtracted the batch's mean advantage. Then some tokens are always praised, however "
+            "bad the batch, and a token alone gets no gradient at all. Nothing is detached by "
+            "mistake; the exercise asks for the advantage itself.",
+        ),
+        Mistake(
+            "a mean for each row first",
+            _loss(over="row means"),
+            "You averaged over each row's tokens, and then over rows. A token of a short row then "
+            "weighs more than one of a long row; in a mean over tokens all weigh the same.",
         ),
         Mistake(
             "divided by the rows",
