@@ -70,7 +70,7 @@ from kdlib.training import all_sequences, fit_tokens, table_logits, token_log_pr
 # - The result is a mean over all tokens that count, a scalar in nats.
 #   {= the value between the ends; zero at agreement}
 # - The two ends follow the convention. {= the two ends; the student's gradient}
-# - A beta outside 0..1 raises a `ValueError`. {= beta outside 0..1 is refused}
+# - A beta outside 0..1 raises a `ValueError` that says what was given. {= beta outside 0..1 is refused}
 # - The mixture is one of probabilities, but the logits may be in the thousands, and float32: stay in
 #   log space. {= large logits; large logits: the gradient}
 # - The teacher is a constant, and your arguments stay as they are. {= the teacher is a constant; no side effects}
@@ -191,8 +191,8 @@ knobs(show_beta, beta=(0.0, 1.0, 0.5, 0.05))
 #
 # - Shapes, mask, mean, padding and large logits as before; the teacher is a constant again.
 #   {= the value; not contiguous; the teacher is a constant; padding does not reach the value; padding does not reach the gradient; large logits; large logits: the gradient; no side effects}
-# - Alpha lies in [0, 1). 0 gives the forward KL; an alpha below 0, and 1 or more, raises a `ValueError`.
-#   (Why 1, too?) {= alpha = 0 is the forward KL; alpha outside [0, 1) is refused}
+# - Alpha lies in [0, 1). 0 gives the forward KL; an alpha below 0, and 1 or more, raises a `ValueError`
+#   that says what was given. (Why 1, too?) {= alpha = 0 is the forward KL; alpha outside [0, 1) is refused}
 # - The student's gradient comes through the mixture. {= the student's gradient}
 # - With alpha > 0 the value never exceeds $\log(1/\alpha)$, however sure the student is of other tokens.
 #   {= never more than log(1 / alpha)}
@@ -277,7 +277,7 @@ plots.show(
 #
 # - Shapes, mask, mean, padding and large logits as before; the teacher is a constant again.
 #   {= the value; not contiguous; the teacher is a constant; padding does not reach the value; padding does not reach the gradient; large logits; no side effects}
-# - A t outside 0..1 raises a `ValueError`. {= t outside 0..1 is refused}
+# - A t outside 0..1 raises a `ValueError` that says what was given. {= t outside 0..1 is refused}
 # - The mixture is one of logits this time, and the target takes no gradient. {= the value; the student's gradient}
 # - At t = 0 there is nothing to learn: value and gradient are zero. At t = 1 it is the forward KL.
 #   {= nothing to learn at t = 0; t = 1 is the forward KL}

@@ -199,7 +199,7 @@ JSD = Exercise(
             "large logits", 0.25, "large", "large float32", "large, beta = 0", "large, beta = 1"
         ),
         gradients("large logits: the gradient", 0.25, "large", "large float32"),
-        rejects("beta outside 0..1 is refused", 0.25, "below", "above"),
+        rejects("beta outside 0..1 is refused", 0.25, "below", "above", given=True),
         tidy(0.25),
     ),
     mistakes=(

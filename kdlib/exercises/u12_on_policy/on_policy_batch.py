@@ -61,7 +61,7 @@ def _classroom(g: torch.Generator) -> Arguments:
     prompts = torch.randint(V, (len(ends), P), generator=g)
     prompts[:, -1] = torch.tensor([order[V - 1 - n] for n in ends])
     prompts[1, 0] = order[-1]
-    lengths = torch.tensor([new, 0, *(between(g, 1, new - 1) for _ in ends[2:])])
+    lengths = torch.tensor([new, *(between(g, 1, new - 1) for _ in ends[2:]), 0])
     words = torch.tensor(order[:-1])[torch.randint(V - 1, (len(ends), new), generator=g)]
     words = words.masked_fill(torch.arange(new) >= lengths[:, None], order[-1])
     shuffled = torch.randperm(len(ends), generator=g)
@@ -174,15 +174,17 @@ def _sampling(answer, a: Arguments) -> dict:
         generator = torch.Generator().manual_seed(a["seed"])
         batches = [_call(answer, a, 0.5, generator)[0] for _ in range(40)]
         coins.append([not torch.equal(batch, a["rows"]) for batch in batches])
-    shares = torch.stack([(found[0] == word).double().mean() for word in range(6)])
-    greedy = bool(shares.max() > 0.98)
-    apart = 0.5 * (shares - a["chances"]).abs().sum().item()  # 0.015 by chance
+    chances, words = a["chances"], found[0]
+    shares = torch.stack([(words == word).double().mean() for word in range(6)])
+    apart = 0.5 * (shares - chances).abs().sum().item()  # 0.015 by chance
+    if words.dtype != torch.int64 or bool((shares[chances < 0.01] > 0).any()):
+        seen = "words that it never says"
+    elif shares[chances.argmax()] > 0.98:
+        seen = "always its first choice"
+    else:
+        seen = "as it says" if apart < 0.05 else "with other probabilities"
     return {
-        "the student's choice": "always its first"
-        if greedy
-        else "as it says"
-        if apart < 0.05
-        else "with other probabilities",
+        "the student's choice": seen,
         "the same with the same generator": torch.equal(*found),
         "the same coins with the same generator": coins[0] == coins[1],
     }
@@ -207,6 +209,8 @@ def _counted(rows: Tensor, P: int, eos: int, mask: str) -> Tensor:
         found = F.pad(right, (P, 0), value=False)
     elif mask == "from the front":
         found &= mask_until_eos(rows[:, 1:], eos)
+    elif mask == "one more":
+        found |= F.pad(found[:, :-1], (1, 0), value=False)
     elif mask == "numbers":
         found = found.float()
     return found
@@ -225,6 +229,7 @@ def _batch(
     chance=lambda u, fraction: u < fraction,
     fill="eos",
     stale=False,
+    short=0,
     inference=False,
     write=False,
 ):
@@ -244,7 +249,7 @@ def _batch(
                 if graph:
                     student(rows[:, :P])
                 end = eos if stop else None
-                new = generate(student, rows[:, :P], T - P, temperature, end, generator)
+                new = generate(student, rows[:, :P], T - P - short, temperature, end, generator)
                 if fill != "nothing":
                     new = F.pad(new, (0, T - new.shape[1]), value=eos if fill == "eos" else 0)
             if restore:
@@ -400,6 +405,12 @@ ON_POLICY_BATCH = Exercise(
             "EOS. Nobody wrote that; the teacher would be asked about text that does not exist.",
         ),
         Mistake(
+            "one token after the end counts",
+            _batch(mask="one more"),
+            "The first token after the closing EOS still counts in your mask. How many EOS have "
+            "been seen by then?",
+        ),
+        Mistake(
             "the end is not learned",
             _batch(mask="no eos"),
             "Your mask leaves out every EOS, the one that ends the answer too. A student that is "
@@ -453,6 +464,12 @@ ON_POLICY_BATCH = Exercise(
             "a mask of numbers",
             _batch(mask="numbers"),
             "Your mask holds zeros and ones. To select with it, it has to be boolean.",
+        ),
+        Mistake(
+            "one token too few",
+            _batch(short=1),
+            "The student writes one token less than there is room for, and your last column is "
+            "filled up. How many tokens stand between the prompt and column T?",
         ),
         Mistake(
             "filled up with zeros",

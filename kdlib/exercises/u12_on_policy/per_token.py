@@ -52,6 +52,8 @@ def _loss(
             advantage = advantage.flip(1).cumsum(1).flip(1)
         if weight == "constant":
             return -(log_p - log_q).sum() / mask.sum()
+        if weight == "never negative":
+            return ((log_p - log_q).expm1() - (log_p - log_q)).sum() / mask.sum()
         if weight in ("whitened", "baseline"):
             valid = advantage[mask]
             spread = valid.std() if weight == "whitened" else 1.0
@@ -61,7 +63,8 @@ def _loss(
         terms = -sign * advantage * (log_q * mask if masked == "multiply" else log_q)
         if over == "row means":
             return (terms.sum(1) / mask.sum(1)).mean()
-        number = {"tokens": mask.sum(), "rows": len(mask), "all": mask.numel(), "sum": 1}[over]
+        count = {"tokens": mask.sum(), "half": mask.sum() / 2}
+        number = {**count, "rows": len(mask), "all": mask.numel(), "sum": 1}[over]
         return terms.sum() / number
 
     return wrong
@@ -83,7 +86,7 @@ PER_TOKEN_LOSS = Exercise(
     reference=on_policy.per_token_loss,
     probes=(
         Probe("plain", "the gradient of a batch", written(), run=pull),
-        Probe("other", "the gradient of a larger batch", written((6, 8)), run=pull),
+        Probe("other", "the gradient of a larger batch", written((6, 8), scale=6.0), run=pull),
         Probe(
             "one token",
             "one token that the student likes better than the teacher does",
@@ -138,6 +141,19 @@ PER_TOKEN_LOSS = Exercise(
             "single token that the teacher likes best.",
         ),
         Mistake(
+            "an estimate that is never negative, differentiated",
+            _loss(weight="never negative"),
+            "You differentiate the estimate p/q - 1 - log(p/q), which has little noise and the "
+            "right mean. Its gradient is another one: on average that of the forward KL.",
+            "code that Tang and Munos looked at, arXiv 2506.09477",
+        ),
+        Mistake(
+            "a square without its half",
+            _loss(over="half"),
+            "Your gradient is twice as long as it should be: the square of a difference has twice "
+            "the difference for its slope.",
+        ),
+        Mistake(
             "advantages whitened",
             _loss(weight="whitened"),
             "You subtracted the batch's mean advantage and divided by its spread. That is a habit "
@@ -147,9 +163,9 @@ PER_TOKEN_LOSS = Exercise(
         Mistake(
             "the batch's mean as a baseline",
             _loss(weight="baseline"),
-            "You subtracted the batch's mean advantage. Then some tokens are always praised, however "
-            "bad the batch, and a token alone gets no gradient at all. Nothing is detached by "
-            "mistake; the exercise asks for the advantage itself.",
+            "You subtracted the batch's mean advantage. Then some tokens are always praised, "
+            "however bad the batch, and a token alone gets no gradient at all. Nothing is "
+            "detached by mistake; the exercise asks for the advantage itself.",
         ),
         Mistake(
             "a mean for each row first",

@@ -157,7 +157,7 @@ SKEW_KL = Exercise(
         gradients("padding does not reach the gradient", 0.25, "padding", "padding, alpha = 0"),
         matches("large logits", 0.25, "large", "large float32", "large, alpha = 0"),
         gradients("large logits: the gradient", 0.25, "large", "large float32"),
-        rejects("alpha outside [0, 1) is refused", 0.5, "alpha = 1", "below", "above"),
+        rejects("alpha outside [0, 1) is refused", 0.5, "alpha = 1", "below", "above", given=True),
         tidy(0.25),
     ),
     mistakes=(

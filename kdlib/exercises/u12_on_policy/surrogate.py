@@ -6,25 +6,26 @@ import torch
 from torch import Tensor
 
 from kdlib.checks.criteria import law, matches, tidy
-from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
+from kdlib.checks.exercise import Arguments, Clue, Evidence, Exercise, Mistake, Probe, Variant
 from kdlib.checks.probes import between, draw
 from kdlib.exercises.u12_on_policy.inputs import which_count
 from kdlib.losses import mask_until_eos
 from kdlib.training import all_sequences, on_policy, table_logits, token_log_probs
 
 
-def written(rows: tuple[int, int] = (3, 5), padding: float | None = None):
+def written(rows: tuple[int, int] = (3, 5), padding: float | None = None, scale: float = 1.0):
     """Build log-probabilities of tokens that somebody wrote, and a mask.
 
     Args:
         rows: the fewest and the most of them.
         padding: the teacher's log-probability where the mask is off; an ordinary one when None.
+        scale: of the log-probabilities.
     """
 
     def make(g: torch.Generator) -> Arguments:
         shape = between(g, *rows), between(g, 3, 6)
         mask = which_count(g, *shape)
-        student, teacher = (-draw(g, *shape, scale=1.0).abs() - 0.1 for _ in range(2))
+        student, teacher = (-draw(g, *shape, scale=scale).abs() - 0.1 for _ in range(2))
         if padding is not None:
             teacher = teacher.masked_fill(~mask, padding)
         return {"student_log_probs": student, "teacher_log_probs": teacher, "mask": mask}
@@ -32,17 +33,18 @@ def written(rows: tuple[int, int] = (3, 5), padding: float | None = None):
     return make
 
 
-def _language(*sizes: tuple[int, int]):
+def _language(*sizes: tuple[int, int], scale: float = 1.0):
     """Build two tables, a student and a teacher over V tokens, the last of which ends a row.
 
     Args:
         *sizes: V and the length of a row; one of these pairs is drawn.
+        scale: of the logits.
     """
 
     def make(g: torch.Generator) -> Arguments:
         V, T = sizes[between(g, 0, len(sizes) - 1)]
         prefixes = sum(V**t for t in range(T))
-        tables = {name: draw(g, prefixes, V, scale=1.0) for name in ("student", "teacher")}
+        tables = {name: draw(g, prefixes, V, scale=scale) for name in ("student", "teacher")}
         return {**tables, "length": T}
 
     return make
@@ -52,6 +54,8 @@ def _gradient(loss: object, at: Tensor) -> Tensor | None:
     """Differentiate; zeros where nothing hangs on `at`, None where nothing was returned."""
     if loss is None:
         return None
+    if isinstance(loss, tuple | list | dict):
+        raise TypeError(f"a {type(loss).__name__} came back where one number was expected")
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         return torch.zeros_like(at)
     return torch.autograd.grad(loss, at)[0]
@@ -165,6 +169,10 @@ def _baseline(to_go: Tensor, mask: Tensor, baseline: str) -> Tensor:
     """Subtract a mean from the returns; "whitened" divides by their spread, too."""
     if baseline == "each position":
         return to_go - to_go.mean(dim=0)
+    if baseline == "all entries":
+        return to_go - to_go.mean()
+    if baseline == "whole rows":
+        return to_go - to_go[:, 0].mean()
     valid = to_go[mask]
     return (to_go - valid.mean()) / (valid.std() if baseline == "whitened" else 1.0)
 
@@ -188,6 +196,8 @@ def _surrogate(
             cost = cost.cumsum(1)
         elif reward == "next":
             cost = cost.flip(1).cumsum(1).flip(1) - cost
+        elif reward == "teacher alone":
+            cost = -log_p.flip(1).cumsum(1).flip(1)
         elif reward == "estimate":
             return (log_q - log_p).sum(1).mean()
         elif reward == "never negative":
@@ -216,6 +226,12 @@ def _teacher_too(student_log_probs, teacher_log_probs, mask):
     return (cost * log_q).sum(1).mean()
 
 
+BASELINE = Clue(
+    "a mean of the batch as a baseline",
+    "You subtract a mean return of the batch. A baseline may not hang on the row that it is "
+    "subtracted from, and each row is part of that mean. The exercise asks for the return itself.",
+)
+
 REVERSE_KL_SURROGATE = Exercise(
     id="12.reverse_kl_surrogate",
     title="The gradient of the sequence-level reverse KL",
@@ -230,7 +246,7 @@ REVERSE_KL_SURROGATE = Exercise(
         Probe(
             "longer",
             "all rows of a student that can write more of them",
-            _language((3, 4), (4, 3), (2, 5)),
+            _language((3, 4), (4, 3), (2, 5), scale=4.0),
             run=_by_enumeration,
         ),
         Probe("teacher", "a batch of rows", written(), run=at_the_teacher),
@@ -283,6 +299,12 @@ REVERSE_KL_SURROGATE = Exercise(
             "Your sum begins after t. The token's own cost belongs to it.",
         ),
         Mistake(
+            "the student missing from the cost",
+            _surrogate("teacher alone"),
+            "Your cost is - log p alone. Without log q nothing rewards variety: such a student is "
+            "driven to the single row that the teacher likes best.",
+        ),
+        Mistake(
             "sign turned round",
             _surrogate(sign=-1.0),
             "Descending along your gradient raises the KL. Costs or rewards: which of the two do "
@@ -307,12 +329,12 @@ REVERSE_KL_SURROGATE = Exercise(
             "tokens of a row, and a mean over rows.",
         ),
         Mistake(
-            "the batch's mean as a baseline",
+            "the mean of each position as a baseline",
             _surrogate(baseline="each position"),
-            "You subtract the batch's mean return. A baseline may not hang on the row that it is "
-            "subtracted from: each row is part of that mean, so the gradient shrinks, and a row "
-            "alone gets none. Nothing is detached by mistake; the exercise asks for the "
-            "return itself.",
+            "You subtract the batch's mean return at each position. A baseline may not hang on the "
+            "row that it is subtracted from: each row is part of that mean, so the gradient "
+            "shrinks, and a row alone gets none. Nothing is detached by mistake; the exercise asks "
+            "for the return itself.",
         ),
         Mistake(
             "the mean over tokens as a baseline",
@@ -361,4 +383,7 @@ REVERSE_KL_SURROGATE = Exercise(
     ),
     minutes=15,
     difficulty=3,
+    variants=lambda: (
+        Variant(_surrogate(baseline=of), (BASELINE,)) for of in ("all entries", "whole rows")
+    ),
 )

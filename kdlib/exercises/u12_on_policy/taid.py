@@ -131,7 +131,7 @@ TAID_LOSS = Exercise(
         matches("padding does not reach the value", 0.25, "padding", "padding, t = 1"),
         gradients("padding does not reach the gradient", 0.25, "padding", "padding, t = 1"),
         matches("large logits", 0.25, "large"),
-        rejects("t outside 0..1 is refused", 0.25, "below", "above"),
+        rejects("t outside 0..1 is refused", 0.25, "below", "above", given=True),
         tidy(0.25),
     ),
     mistakes=(
