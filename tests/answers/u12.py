@@ -683,3 +683,83 @@ ANSWERS = {
         token_gradient_hook,
     ],
 }
+
+_OPTION = "the exercise has neither a temperature nor a denominator"
+_CHECKED = "the contract does not ask for this check"
+_OPEN = "open_end is False in this exercise"
+_HARMLESS = "any finite logits are harmless where nothing counts"
+_STUDENT = "the student's logits are finite where nothing counts, and what comes of them is dropped"
+_COLUMN = "the mask's last dimension has length one there"
+_FLOAT = "an error of 1e-7 in the logarithm of a weight"
+_FLOOR = "a mixture below the bound weighs nothing"
+_PRODUCT = "a dot product is symmetric"
+_WHOLE = "a tensor of one whole number is an index, too"
+_SHUT = "the second condition refuses 1, whatever the first one says"
+_LAST = "log_a is used no more"
+_DROPPED = "what is left of the padding is zero already"
+
+EQUIVALENT = {
+    "12.jsd": {
+        "* @ return values.mean() if denominator is None*": _OPTION,
+        "a temperature left out @ *": _OPTION,
+        "factor T squared @ return _mean(*": _OPTION,
+        "one thing for the other @ values = kl_divergence(z, v, temperature)*": "beta is 1 there",
+        "an argument ignored @  => temperature = 1.0": _OPTION,
+        "an argument ignored @  => denominator = None": _OPTION,
+        "an argument not passed on @ values = *": _OPTION,
+        "a check left out @ require_temperature(*": _OPTION,
+        "a check left out @ require_fraction(*": "`generalized_jsd` refuses the same",
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "an argument ignored @  => open_end = False": _OPEN,
+        "* @ if not 0 <= value <= 1 or (open_end and value == 1):*": _OPEN,
+        "mask left out @ *student_logits*": _STUDENT,
+        "multiplied by the mask @ *student_logits*": _STUDENT,
+        "a factor left out @ return (rows * mask).sum() / mask.sum()*": _DROPPED,
+        "cut off at a bound @ weights = *": "no weight is that small",
+        "an argument not passed on @ weights = *": _FLOAT,
+        "another number @ *torch.where(*": _HARMLESS,
+        "the wrong way round @ total = total + *": _PRODUCT,
+        "not converted @ *mask.nonzero()*": _WHOLE,
+        "not converted @ return total / int(mask.sum())*": _WHOLE,
+        "* @ m = torch.lerp(q.exp(), p.exp(), beta)*": _FLOOR,
+        "mask one column off @  => keep = *": _COLUMN,
+        "an argument not passed on @ q, p = (F.log_softmax(*": "of two dimensions, the last",
+    },
+    "12.skew_kl": {
+        "cut off from the gradient @  => a = a.detach()": "the teacher is detached already",
+        "an argument ignored @  => denominator = None": _OPTION,
+        "an argument not passed on @ weights = *": _FLOAT,
+        "not converted @ log_a, log_b = *": "half precision is not in the contract",
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "at the boundary @ if not 0 <= value <= 1 or (open_end and value == 1):*": _SHUT,
+        "half a condition @ if not 0 <= value <= 1 or (open_end and value == 1):*": _SHUT,
+        "the other truth value @ def _between(*": "every call says it",
+        "changed in place @ return (log_a.exp() * (log_a - log_b)).sum(-1)*": _LAST,
+        "mask left out @ log_q = student_logits*": _STUDENT,
+        "mask left out @ log_p = teacher_logits*": "the student's `masked_fill` stops the NaN",
+        "another number @ *masked_fill(~fill*": _HARMLESS,
+        "* @ return -(log_p.exp() * ratio.masked_fill(*": "the ratio is finite everywhere",
+        "arguments exchanged @ *": _PRODUCT,
+        "* @ log_m = torch.lerp(q, p, alpha)*": _FLOOR,
+        "not converted @ log_m = *": "float64 is more than is asked for",
+        "logarithm of a softmax @ *": "in the mixture alone, where p = 0 adds nothing",
+        "mask one column off @  => keep = *": _COLUMN,
+        "an argument not passed on @ *.where(keep, torch.zeros(*": "`where` converts the zero",
+        "not detached @ top = *": "what is subtracted and added again has no gradient",
+        "cut off at a bound @ log_m = top + *": "the sum is at least the smaller weight",
+    },
+    "12.taid_loss": {
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "an argument ignored @  => open_end = False": _OPEN,
+        "* @ if not 0 <= value <= 1 or (open_end and value == 1):*": _OPEN,
+        "changed in place @ return (log_a.exp() * (log_a - log_b)).sum(-1)*": _LAST,
+        "mask left out @ z = student_logits*": _STUDENT,
+        "a factor left out @ return (rows * mask).sum() / mask.sum()*": _DROPPED,
+        "another number @ *masked_fill(~mask[..., None]*": _HARMLESS,
+        "not copied @ mixed = *": "the sum copies",
+        "not converted @ places = *": _WHOLE,
+        "not converted @ *student_logits[mask].double()*": "float64 is more than is asked for",
+        "not converted @ *teacher_logits[mask].double()*": "float64 is more than is asked for",
+        "mask one column off @  => keep = *": _COLUMN,
+    },
+}
