@@ -311,7 +311,7 @@ def taid_in_double(student_logits, teacher_logits, mask, t):
 
 def taid_token_weights(student_logits, teacher_logits, mask, t):
     if t < 0 or t > 1:
-        raise ValueError("t must lie between 0 and 1")
+        raise ValueError(f"t must lie between 0 and 1, got {t}")
     keep = mask[..., None].expand_as(student_logits)
     z = torch.zeros_like(student_logits).masked_scatter(keep, student_logits[keep])
     v = torch.zeros_like(student_logits).masked_scatter(keep, teacher_logits.detach()[keep])

@@ -155,7 +155,7 @@ JSD = Exercise(
             "float32 logits in the thousands",
             tokens(scale=3000.0, beta=LOW, dtype=torch.float32),
             ("student_logits",),
-            atol=1e-6,
+            atol=1e-3,  # in the thousands float32 has steps of 0.0002
         ),
         Probe("large, beta = 0", "large logits, beta = 0", tokens(scale=900.0, beta=0.0)),
         Probe("large, beta = 1", "large logits, beta = 1", tokens(scale=900.0, beta=1.0)),
@@ -198,7 +198,7 @@ JSD = Exercise(
         matches(
             "large logits", 0.25, "large", "large float32", "large, beta = 0", "large, beta = 1"
         ),
-        gradients("large logits: the gradient", 0.25, "large", "large float32"),
+        side(gradients("large logits: the gradient", 0.25, "large", "large float32")),
         rejects("beta outside 0..1 is refused", 0.25, "below", "above", given=True),
         tidy(0.25),
     ),

@@ -125,7 +125,7 @@ SKEW_KL = Exercise(
             "float32 logits in the thousands",
             tokens(scale=3000.0, alpha=LOW, dtype=torch.float32),
             ("student_logits",),
-            atol=1e-6,
+            atol=1e-3,  # in the thousands float32 has steps of 0.0002
         ),
         Probe(
             "large, alpha = 0", "logits in the thousands, alpha = 0", tokens(scale=900.0, alpha=0.0)
@@ -156,7 +156,7 @@ SKEW_KL = Exercise(
         matches("padding does not reach the value", 0.25, "padding", "padding, alpha = 0"),
         gradients("padding does not reach the gradient", 0.25, "padding", "padding, alpha = 0"),
         matches("large logits", 0.25, "large", "large float32", "large, alpha = 0"),
-        gradients("large logits: the gradient", 0.25, "large", "large float32"),
+        side(gradients("large logits: the gradient", 0.25, "large", "large float32")),
         rejects("alpha outside [0, 1) is refused", 0.5, "alpha = 1", "below", "above", given=True),
         tidy(0.25),
     ),
