@@ -733,6 +733,7 @@ EQUIVALENT = {
         "a check left out @ require_same_shape(*": _CHECKED,
         "at the boundary @ if not 0 <= value <= 1 or (open_end and value == 1):*": _SHUT,
         "half a condition @ if not 0 <= value <= 1 or (open_end and value == 1):*": _SHUT,
+        "an argument ignored @  => open_end = False": "behind the only line that uses it",
         "the other truth value @ def _between(*": "every call says it",
         "changed in place @ return (log_a.exp() * (log_a - log_b)).sum(-1)*": _LAST,
         "mask left out @ log_q = student_logits*": _STUDENT,
