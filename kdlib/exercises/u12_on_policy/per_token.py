@@ -9,6 +9,7 @@ from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u12_on_policy.surrogate import (
     at_the_teacher,
     in_the_padding,
+    outside_of_training,
     padding_silent,
     pull,
     teacher_constant,
@@ -93,6 +94,7 @@ PER_TOKEN_LOSS = Exercise(
             _too_sure,
             run=pull,
         ),
+        Probe("outside", "a batch outside of training", written(), run=outside_of_training),
         Probe("teacher", "a batch of rows", written(), run=at_the_teacher),
         Probe(
             "padding",

@@ -92,6 +92,12 @@ def pull(answer, a: Arguments) -> Tensor | None:
     return _gradient(answer(log_q, a["teacher_log_probs"], a["mask"]), log_q)
 
 
+def outside_of_training(answer, a: Arguments) -> dict:
+    """Call with the caller's own tensors, which need no gradient; say whether a scalar comes."""
+    loss = answer(*a.values())
+    return {"a scalar": isinstance(loss, Tensor) and loss.dim() == 0}
+
+
 def at_the_teacher(answer, a: Arguments) -> Tensor | None:
     """Give the gradient that arrives at the teacher's log-probabilities."""
     log_p = a["teacher_log_probs"].requires_grad_(True)
@@ -257,6 +263,7 @@ REVERSE_KL_SURROGATE = Exercise(
             run=in_the_padding,
         ),
         Probe("batch", "a batch, and each of its rows alone", written(), run=_beside_each_other),
+        Probe("outside", "a batch outside of training", written(), run=outside_of_training),
     ),
     criteria=(
         matches("the gradient, by enumeration", 2.0, "enumeration", "longer"),
