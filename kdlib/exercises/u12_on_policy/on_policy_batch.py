@@ -151,9 +151,8 @@ def _tossing(g: torch.Generator) -> Arguments:
     made = _short(g)
     top, second = number(g, 0.5, 0.6), number(g, 0.24, 0.3)
     chances = torch.full((6,), 1e-30)
-    chances[torch.tensor([i for i in range(6) if i != made["eos"]])[:3]] = torch.tensor(
-        [second, top, 1 - top - second]
-    )
+    words = [i for i in torch.randperm(6, generator=g).tolist() if i != made["eos"]][:3]
+    chances[words] = torch.tensor([second, top, 1 - top - second])
     return {**made, "chances": chances}
 
 
