@@ -177,7 +177,9 @@ def _sampling(answer, a: Arguments) -> dict:
     chances, words = a["chances"], found[0]
     shares = torch.stack([(words == word).double().mean() for word in range(6)])
     apart = 0.5 * (shares - chances).abs().sum().item()  # 0.008 by chance
-    if words.dtype == torch.bool or bool((shares[chances < 0.01] > 0).any()):
+    if words.shape != prompts[:, 1:].shape:
+        seen = f"rows of shape {tuple(words.shape)} where {tuple(prompts[:, 1:].shape)} are due"
+    elif words.dtype == torch.bool or bool((shares[chances < 0.01] > 0).any()):
         seen = "words that it never says"
     elif shares[chances.argmax()] > 0.98:
         seen = "always its first choice"
