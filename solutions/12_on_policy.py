@@ -26,6 +26,7 @@
 
 # %%
 import copy
+import math
 from itertools import pairwise
 
 import torch
@@ -64,12 +65,17 @@ from kdlib.training import all_sequences, fit_tokens, table_logits, token_log_pr
 #
 # Write `jsd(student_logits, teacher_logits, mask, beta)`, a loss over tokens.
 #
-# - Logits are (B, T, V), `mask` (B, T) is True where a token counts. The result is a mean over the
-#   tokens that count, a scalar in nats.
-# - The two ends follow the convention; a beta outside 0..1 raises a `ValueError`.
-# - The mixture is one of probabilities, but the logits may be in the thousands: stay in log space.
-# - The teacher is a constant. In the padding its logits may be minus infinity, and that must reach
-#   neither your loss nor your gradient.
+# - Logits are (B, T, V), `mask` (B, T) is True where a token counts; a row's first tokens may be left
+#   out as well as its last ones. {= the value between the ends; the student's gradient; not contiguous}
+# - The result is a mean over all tokens that count, a scalar in nats.
+#   {= the value between the ends; zero at agreement}
+# - The two ends follow the convention. {= the two ends; the student's gradient}
+# - A beta outside 0..1 raises a `ValueError` that says what was given. {= beta outside 0..1 is refused}
+# - The mixture is one of probabilities, but the logits may be in the thousands, and float32: stay in
+#   log space. {= large logits; large logits: the gradient}
+# - The teacher is a constant, and your arguments stay as they are. {= the teacher is a constant; no side effects}
+# - Where the mask is False the teacher's logits may be minus infinity, and that must reach neither your
+#   loss nor your gradient. {= padding does not reach the value; padding does not reach the gradient}
 
 
 # %% exercise="12.jsd"
@@ -91,8 +97,7 @@ def jsd(
 
     if beta in (0, 1):
         return kl(log_p, log_q) if beta == 0 else kl(log_q, log_p)
-    weights = torch.tensor([beta, 1 - beta], dtype=log_p.dtype).log()
-    log_m = torch.logaddexp(log_p + weights[0], log_q + weights[1])
+    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log(1 - beta))
     return beta * kl(log_p, log_m) + (1 - beta) * kl(log_q, log_m)
     ### END SOLUTION
 
@@ -184,9 +189,13 @@ knobs(show_beta, beta=(0.0, 1.0, 0.5, 0.05))
 #
 # Write `skew_kl(student_logits, teacher_logits, mask, alpha)`.
 #
-# - Shapes, mask, mean and padding as before.
-# - Alpha lies in [0, 1): 0 gives the forward KL, and 1 is refused with a `ValueError`. (Why?)
-# - The student's gradient comes through the mixture.
+# - Shapes, mask, mean, padding and large logits as before; the teacher is a constant again.
+#   {= the value; not contiguous; the teacher is a constant; padding does not reach the value; padding does not reach the gradient; large logits; large logits: the gradient; no side effects}
+# - Alpha lies in [0, 1). 0 gives the forward KL; an alpha below 0, and 1 or more, raises a `ValueError`
+#   that says what was given. (Why 1, too?) {= alpha = 0 is the forward KL; alpha outside [0, 1) is refused}
+# - The student's gradient comes through the mixture. {= the student's gradient}
+# - With alpha > 0 the value never exceeds $\log(1/\alpha)$, however sure the student is of other tokens.
+#   {= never more than log(1 / alpha)}
 
 
 # %% exercise="12.skew_kl"
@@ -266,9 +275,12 @@ plots.show(
 #
 # Write `taid_loss(student_logits, teacher_logits, mask, t)`.
 #
-# - Shapes, mask, mean and padding as before; a t outside 0..1 raises a `ValueError`.
-# - The mixture is one of logits this time.
+# - Shapes, mask, mean, padding and large logits as before; the teacher is a constant again.
+#   {= the value; not contiguous; the teacher is a constant; padding does not reach the value; padding does not reach the gradient; large logits; no side effects}
+# - A t outside 0..1 raises a `ValueError` that says what was given. {= t outside 0..1 is refused}
+# - The mixture is one of logits this time, and the target takes no gradient. {= the value; the student's gradient}
 # - At t = 0 there is nothing to learn: value and gradient are zero. At t = 1 it is the forward KL.
+#   {= nothing to learn at t = 0; t = 1 is the forward KL}
 
 
 # %% exercise="12.taid_loss"
@@ -359,14 +371,22 @@ plots.show(
 #
 # Write `on_policy_batch(student, rows, prompt_length, fraction, eos, generator)`.
 #
-# - `rows` (B, T) are data: prompts of `prompt_length` tokens, their continuations, then `eos` up to T.
-# - One coin for the batch, from `generator`: with probability `fraction` (lambda) the student continues
-#   the prompts up to T tokens, sampling at temperature 1; otherwise the rows stay as they are.
-# - The student writes in eval mode, without autograd, and is left in the mode in which it came.
+# - `rows` (B, T) are data: prompts of `prompt_length` tokens, their continuations, then `eos` up to T. A
+#   continuation may fill its row to the end, and a prompt may hold `eos`. {= rows of the data; what counts}
+# - One coin for the batch: with probability `fraction` (lambda) the student continues the prompts up to T
+#   tokens; otherwise the rows stay as they are and it is not asked.
+#   {= lambda is the chance of a batch; rows of the data; a batch of the data costs no writing}
+# - It samples at temperature 1. Coin and samples come from `generator`.
+#   {= sampled as the student says, from the generator}
+# - It writes in eval mode and is left in the mode in which it came; `rows` are left as they came.
+#   {= it writes in eval mode and is given back as it came; no side effects}
+# - It writes without autograd, and what you return can be trained on: inference mode goes too far.
+#   {= no gradient through sampling}
 # - `kdlib.decoding.generate(student, prompts, length, 1.0, eos, generator)` does the sampling. It stops early
-#   when every row has ended: fill up with `eos`.
+#   when every row has ended: fill up with `eos`. {= rows that the student wrote; filled up with eos}
 # - Return the rows (B, T) and a boolean mask (B, T - 1) that belongs to the targets `rows[:, 1:]`: tokens
 #   after the prompt count, up to the first EOS and **that too**.
+#   {= what counts; what counts in the data; whole numbers and a boolean mask}
 
 
 # %% exercise="12.on_policy_batch"
@@ -452,11 +472,13 @@ for row, could, counts in list(zip(rows, task.faithful(rows), mask, strict=True)
 # Write `reverse_kl_surrogate(student_log_probs, teacher_log_probs, mask)`.
 #
 # - All are (B, T): log-probabilities of the tokens that the student wrote, and which of them count.
-# - The sum over tokens of $G_t \log q(y_t)$, a mean over **rows**; $G_t$ is a constant, and so is the
-#   teacher.
+#   A row's first tokens may be left out as well as its last ones. {= padding reaches no gradient}
+# - The sum over tokens of $G_t \log q(y_t)$, a mean over **rows**. $G_t$ is a constant, and the return
+#   itself: no baseline is subtracted. {= the gradient, by enumeration; a mean over rows}
+# - The teacher is a constant, and your arguments stay as they are. {= the teacher is a constant; no side effects}
 # - The teacher's log-probability may be minus infinity where the mask is False. (In TRL's trainer with a
 #   teacher on a server it was, and the gradient became NaN while the loss looked fine:
-#   [#5594](https://github.com/huggingface/trl/pull/5594).)
+#   [#5594](https://github.com/huggingface/trl/pull/5594).) {= padding reaches no gradient}
 
 
 # %% exercise="12.reverse_kl_surrogate"
@@ -546,8 +568,13 @@ print(f"largest entry: exact {exact.abs().max():.3f}, naive {naive.abs().max():.
 #
 # Write `per_token_loss(student_log_probs, teacher_log_probs, mask)`.
 #
-# - Shapes and padding as in 12.5; a mean over the **tokens** that count.
-# - Only the gradient is checked: the value is not a divergence either.
+# - Shapes and padding as in 12.5, and the teacher is a constant again.
+#   {= padding reaches no gradient; the teacher is a constant; no side effects}
+# - A mean over the **tokens** that count, of the advantage itself: no baseline, no whitening.
+#   {= the student's gradient}
+# - What the student finds likelier than the teacher does gets less likely with a step of descent.
+#   {= what the teacher finds unlikely gets less likely}
+# - Only the gradient is checked: the value is not a divergence either. {= -}
 
 
 # %% exercise="12.per_token_loss"

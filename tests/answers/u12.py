@@ -311,7 +311,7 @@ def taid_in_double(student_logits, teacher_logits, mask, t):
 
 def taid_token_weights(student_logits, teacher_logits, mask, t):
     if t < 0 or t > 1:
-        raise ValueError("t must lie between 0 and 1")
+        raise ValueError(f"t must lie between 0 and 1, got {t}")
     keep = mask[..., None].expand_as(student_logits)
     z = torch.zeros_like(student_logits).masked_scatter(keep, student_logits[keep])
     v = torch.zeros_like(student_logits).masked_scatter(keep, teacher_logits.detach()[keep])
@@ -682,4 +682,163 @@ ANSWERS = {
         token_weights,
         token_gradient_hook,
     ],
+}
+
+_OPTION = "the exercise has neither a temperature nor a denominator"
+_CHECKED = "the contract does not ask for this check"
+_OPEN = "open_end is False in this exercise"
+_HARMLESS = "any finite logits are harmless where nothing counts"
+_STUDENT = "the student's logits are finite where nothing counts, and what comes of them is dropped"
+_COLUMN = "the mask's last dimension has length one there"
+_FLOAT = "an error of 1e-7 in the logarithm of a weight"
+_FLOOR = "a mixture below the bound weighs nothing"
+_PRODUCT = "a dot product is symmetric"
+_WHOLE = "a tensor of one whole number is an index, too"
+_SHUT = "the second condition refuses 1, whatever the first one says"
+_MEAN = "what does not hang on the token itself, or came before it, has mean zero"
+_LAST = "log_a is used no more"
+_DROPPED = "what is left of the padding is zero already"
+
+EQUIVALENT = {
+    "12.jsd": {
+        "* @ return values.mean() if denominator is None*": _OPTION,
+        "a temperature left out @ *": _OPTION,
+        "factor T squared @ return _mean(*": _OPTION,
+        "one thing for the other @ values = kl_divergence(z, v, temperature)*": "beta is 1 there",
+        "an argument ignored @  => temperature = 1.0": _OPTION,
+        "an argument ignored @  => denominator = None": _OPTION,
+        "an argument not passed on @ values = *": _OPTION,
+        "a check left out @ require_temperature(*": _OPTION,
+        "a check left out @ require_fraction(*": "`generalized_jsd` refuses the same",
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "an argument ignored @  => open_end = False": _OPEN,
+        "* @ if not 0 <= value <= 1 or (open_end and value == 1):*": _OPEN,
+        "mask left out @ *student_logits*": _STUDENT,
+        "multiplied by the mask @ *student_logits*": _STUDENT,
+        "a factor left out @ return (rows * mask).sum() / mask.sum()*": _DROPPED,
+        "cut off at a bound @ weights = *": "no weight is that small",
+        "an argument not passed on @ weights = *": _FLOAT,
+        "another number @ *torch.where(*": _HARMLESS,
+        "the wrong way round @ total = total + *": _PRODUCT,
+        "not converted @ *mask.nonzero()*": _WHOLE,
+        "not converted @ return total / int(mask.sum())*": _WHOLE,
+        "* @ m = torch.lerp(q.exp(), p.exp(), beta)*": _FLOOR,
+        "mask one column off @  => keep = *": _COLUMN,
+        "an argument not passed on @ q, p = (F.log_softmax(*": "of two dimensions, the last",
+    },
+    "12.skew_kl": {
+        "cut off from the gradient @  => a = a.detach()": "the teacher is detached already",
+        "an argument ignored @  => denominator = None": _OPTION,
+        "an argument not passed on @ weights = *": _FLOAT,
+        "not converted @ log_a, log_b = *": "half precision is not in the contract",
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "at the boundary @ if not 0 <= value <= 1 or (open_end and value == 1):*": _SHUT,
+        "half a condition @ if not 0 <= value <= 1 or (open_end and value == 1):*": _SHUT,
+        "an argument ignored @  => open_end = False": "behind the only line that uses it",
+        "the other truth value @ def _between(*": "every call says it",
+        "changed in place @ return (log_a.exp() * (log_a - log_b)).sum(-1)*": _LAST,
+        "mask left out @ log_q = student_logits*": _STUDENT,
+        "mask left out @ log_p = teacher_logits*": "the student's `masked_fill` stops the NaN",
+        "another number @ *masked_fill(~fill*": _HARMLESS,
+        "* @ return -(log_p.exp() * ratio.masked_fill(*": "the ratio is finite everywhere",
+        "arguments exchanged @ *": _PRODUCT,
+        "* @ log_m = torch.lerp(q, p, alpha)*": _FLOOR,
+        "not converted @ log_m = *": "float64 is more than is asked for",
+        "logarithm of a softmax @ *": "in the mixture alone, where p = 0 adds nothing",
+        "mask one column off @  => keep = *": _COLUMN,
+        "an argument not passed on @ *.where(keep, torch.zeros(*": "`where` converts the zero",
+        "not detached @ top = *": "what is subtracted and added again has no gradient",
+        "cut off at a bound @ log_m = top + *": "the sum is at least the smaller weight",
+    },
+    "12.taid_loss": {
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "an argument ignored @  => open_end = False": _OPEN,
+        "* @ if not 0 <= value <= 1 or (open_end and value == 1):*": _OPEN,
+        "changed in place @ return (log_a.exp() * (log_a - log_b)).sum(-1)*": _LAST,
+        "mask left out @ z = student_logits*": _STUDENT,
+        "a factor left out @ return (rows * mask).sum() / mask.sum()*": _DROPPED,
+        "another number @ *masked_fill(~mask[..., None]*": _HARMLESS,
+        "not copied @ mixed = *": "the sum copies",
+        "not converted @ places = *": _WHOLE,
+        "not converted @ *student_logits[mask].double()*": "float64 is more than is asked for",
+        "not converted @ *teacher_logits[mask].double()*": "float64 is more than is asked for",
+        "mask one column off @  => keep = *": _COLUMN,
+    },
+    "12.on_policy_batch": {
+        "arguments exchanged @ mask[:, prompt_length - 1:] = *": "the comparison is symmetric",
+        "not detached @ *": "`generate` records nothing",
+        "the other truth value @ with torch.set_grad_enabled(*": "`generate` records nothing",
+        "mask one column off @ *": "before the line that makes it",
+        "mask left out @ *": "before the line that makes it",
+        "sign @ *generate(*": "what is too long is cut off by a negative padding",
+        "a term left out @ *generate(*": "what is too long is cut off by a negative padding",
+        "* @ if not 1 <= prompt_length < T:*": _CHECKED,
+        "a check left out @ require_fraction(*": _CHECKED,
+        "* @ raise ValueError(f'prompt_length must lie*": _CHECKED,
+        "at the boundary @ *fraction*": "a coin that equals lambda has no chance",
+        "half a condition @ if fraction > 0 and *": "a coin that equals lambda has no chance",
+        "not converted @ *": "a tensor of one number is compared like a number",
+        "cut off from the gradient @ return found*": "a mask has no gradient",
+        "the wrong way round @ over = *": "asked only whether it is zero",
+        "half a condition @ over = *": "where nothing is written the mask is off anyway",
+        "the other mode @ student.train(False)*": "the same by another name",
+        "one more or one less @ new = torch.multinomial(*": "the first of two draws is a draw",
+        "* @ gumbel = *": "a number between 0 and 1 that is hardly ever at its ends",
+        "sign @ after = *": "after EOS, or at it, the row holds EOS",
+        "a term left out @ after = *": "after EOS, or at it, the row holds EOS",
+        "not copied @ *": "nothing is changed in place",
+        "a function left out @ before = *": "after the first EOS all are EOS",
+        "cleared up only when all goes well @ *": "no probe makes the student raise",
+        "* @ token = token.clamp_max(*": "a guard against rounding",
+        "* @ token = torch.searchsorted(*": "at the edge between two words, or a sum that is 1",
+        "an argument not passed on @ coin = *": "float32 is fine enough for a coin",
+        "an argument not passed on @ u = *": "float32 is fine enough for a draw",
+        "half precision @ cdf = *": "three decimals are fine enough for 6,000 draws",
+        "rounded to whole numbers @ *float32*": "float32 is fine enough for a draw",
+        "one more or one less @ for prompts in *": "parts of any size",
+    },
+    "12.reverse_kl_surrogate": {
+        "* @ pair = zip(*": _CHECKED,
+        "* @ for name, seen in *": _CHECKED,
+        "* @ if not bool(torch.isfinite(seen).all()):*": _CHECKED,
+        "* @ if student_log_probs.dim() != 2:*": _CHECKED,
+        "* @ raise ValueError(*": _CHECKED,
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "only the first @  => break": _CHECKED,
+        "cut off from the gradient @ *": "a constant already",
+        "multiplied by the mask @ log_q = *": "the student's numbers are finite",
+        "not detached @ *": "detached again further on, or of mean zero",
+        "* @ to_go = *": _MEAN,
+        "* @ return -((R - 1) * log_q)*": _MEAN,
+        "another number @ ahead = *": _MEAN,
+        "another number @ total = *": "the value means nothing",
+        "divided by another number of entries @ *": "one dimension",
+        "a function left out @ ratio = *": "the slope of exp at zero is one",
+        "not converted @ *": _WHOLE,
+        "arguments exchanged @ *": _PRODUCT,
+        "an argument not passed on @ cost = *": "float64 is more than is asked for",
+    },
+    "12.per_token_loss": {
+        "* @ pair = zip(*": _CHECKED,
+        "* @ for name, seen in *": _CHECKED,
+        "* @ if not bool(torch.isfinite(seen).all()):*": _CHECKED,
+        "* @ if student_log_probs.dim() != 2:*": _CHECKED,
+        "* @ raise ValueError(*": _CHECKED,
+        "a check left out @ require_same_shape(*": _CHECKED,
+        "only the first @  => break": _CHECKED,
+        "cut off from the gradient @ *": "a constant already",
+        "mask left out @ log_q = *": "its advantage is zero where the mask is off",
+        "multiplied by the mask @ log_q = *": "its advantage is zero where the mask is off",
+        "* @ return torch.where(mask, difference, *": "log q is a constant where the mask is off",
+        "mask left out @ cost = *": "log q is a constant where the mask is off",
+        "mask left out @ log_p = *": "log q is a constant where the mask is off",
+        "not detached @ *": "detached again further on, or used in a hook alone",
+        "the wrong way round @ difference = *": "the difference is squared",
+        "another number @ *": _HARMLESS,
+        "a function left out @ ratio = *": "the slope of exp at zero is one",
+        "* @ return -(advantage * ratio).sum() / mask*": "a small count is exact in any dtype",
+        "not converted @ for b, t in *": _WHOLE,
+        "arguments exchanged @ *": _PRODUCT,
+        "* @ through = log_q * 1.0*": "the mean's hook may stand on log q itself",
+    },
 }

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
+
 from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
 from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u12_on_policy.inputs import (
-    by_entries,
-    by_rows,
+    common_mistakes,
     inside,
     kl_terms,
     log_mixture,
-    over_everything,
+    one_token,
     over_tokens,
-    sizes,
     tokens,
 )
 from kdlib.losses import sequences as sequence_losses
 
-allowed = inside("beta", 0.0, 1.0)
+BOTH = ("student_logits", "teacher_logits")
+PADDED = ("padding", "padding, beta = 0", "padding, beta = 1")
+LOW, HIGH = (0.05, 0.35), (0.65, 0.95)  # where beta is drawn
+
+_loss = partial(over_tokens, allowed=inside("beta", 0.0, 1.0))
 
 
 def _zero_at_home(evidence: Evidence) -> str | None:
@@ -91,76 +97,134 @@ def _log_of_sum(log_p, log_q, beta):
     return beta * p * (p.log() - m.log()) + (1 - beta) * q * (q.log() - m.log())
 
 
+def _halves(log_p, log_q, beta):
+    if beta in (0, 1):
+        return _ends(log_p, log_q, beta)
+    return _between(log_p, log_q, log_mixture(log_p, log_q, beta), 0.5)
+
+
+def _always_half(log_p, log_q, beta):
+    return _right(log_p, log_q, beta if beta in (0, 1) else 0.5)
+
+
 JSD = Exercise(
     id="12.jsd",
     title="A family of divergences over tokens",
     reference=sequence_losses.jsd,
     seals=("01.generalized_jsd",),
     probes=(
+        Probe("low", "a small batch, beta below 0.4", tokens(beta=LOW), BOTH),
+        Probe("high", "a small batch, beta above 0.6", tokens(beta=HIGH), BOTH),
+        Probe("default", "a call without beta", tokens(rows=(6, 7)), ("student_logits",)),
         Probe(
-            "beta = 0.1",
-            "3 rows of 5, 2 and 4 valid tokens, a vocabulary of 7, beta = 0.1",
-            tokens(beta=0.1),
-            gradients=("student_logits", "teacher_logits"),
-            sizes=sizes(),
+            "gaps",
+            "logits that are not contiguous",
+            tokens(gaps=True, beta=(0.1, 0.9)),
+            ("student_logits",),
         ),
-        Probe(
-            "beta = 0.9",
-            "2 rows of 4 and 1 valid tokens, a vocabulary of 6, beta = 0.9",
-            tokens((4, 1), 4, 6, beta=0.9),
-            sizes=sizes((4, 1), 4, 6),
-        ),
-        Probe("beta = 0.5", "beta = 0.5", tokens(beta=0.5)),
-        Probe("beta = 0", "beta = 0", tokens(beta=0.0)),
-        Probe("beta = 1", "beta = 1", tokens(beta=1.0)),
+        Probe("beta = 0", "beta = 0", tokens(beta=0.0), BOTH),
+        Probe("beta = 1", "beta = 1", tokens(beta=1.0), BOTH),
+        Probe("one token", "a single token in float32", one_token(beta=LOW), atol=1e-6),
         Probe(
             "padding",
-            "teacher's logits of minus infinity in the padding, beta = 0",
-            tokens(padding=float("-inf"), beta=0.0),
-            gradients=("student_logits",),
+            "teacher's logits of minus infinity where the mask is off, beta between 0 and 1",
+            tokens(padding=float("-inf"), beta=(0.05, 0.95)),
+            ("student_logits",),
         ),
-        Probe("equal", "a student equal to the teacher", tokens(equal=True, beta=0.3)),
-        Probe("large", "logits in the thousands", tokens(scale=3000.0, beta=0.7)),
-        Probe("beta = 1.5", "beta = 1.5", tokens(beta=1.5)),
+        Probe(
+            "padding, beta = 0",
+            "teacher's logits of minus infinity where the mask is off, beta = 0",
+            tokens(padding=float("-inf"), beta=0.0),
+            ("student_logits",),
+        ),
+        Probe(
+            "padding, beta = 1",
+            "teacher's logits of minus infinity where the mask is off, beta = 1",
+            tokens(padding=float("-inf"), beta=1.0),
+            ("student_logits",),
+        ),
+        Probe("equal", "a student equal to the teacher", tokens(equal=True, beta=(0.1, 0.9))),
+        Probe(
+            "large",
+            "logits in the thousands",
+            tokens(scale=3000.0, beta=HIGH),
+            ("student_logits",),
+        ),
+        Probe(
+            "large float32",
+            "float32 logits in the thousands",
+            tokens(scale=3000.0, beta=LOW, dtype=torch.float32),
+            ("student_logits",),
+            atol=1e-3,  # in the thousands float32 has steps of 0.0002
+        ),
+        Probe("large, beta = 0", "large logits, beta = 0", tokens(scale=900.0, beta=0.0)),
+        Probe("large, beta = 1", "large logits, beta = 1", tokens(scale=900.0, beta=1.0)),
+        Probe("below", "a beta below 0", tokens(beta=(-2.0, -0.01))),
+        Probe("above", "a beta above 1", tokens(beta=(1.01, 3.0))),
     ),
     criteria=(
-        matches("the value between the ends", 1.0, "beta = 0.1", "beta = 0.9", "beta = 0.5"),
+        matches("the value between the ends", 0.75, "low", "high", "default", "one token"),
+        matches("not contiguous", 0.25, "gaps"),
         matches("the two ends", 0.5, "beta = 0", "beta = 1"),
-        gradients("the student's gradient", 0.5, "beta = 0.1", arguments=("student_logits",)),
+        gradients(
+            "the student's gradient",
+            0.5,
+            *("low", "high", "default", "beta = 0", "beta = 1"),
+            arguments=("student_logits",),
+        ),
         side(
             gradients(
-                "the teacher is a constant", 0.25, "beta = 0.1", arguments=("teacher_logits",)
+                "the teacher is a constant",
+                0.25,
+                *("low", "high", "beta = 0", "beta = 1"),
+                arguments=("teacher_logits",),
             )
         ),
-        gradients("padding reaches neither value nor gradient", 0.5, "padding"),
+        matches(
+            "padding does not reach the value",
+            0.25,
+            "padding",
+            "padding, beta = 0",
+            "padding, beta = 1",
+        ),
+        gradients(
+            "padding does not reach the gradient",
+            0.25,
+            "padding",
+            "padding, beta = 0",
+            "padding, beta = 1",
+        ),
         law("zero at agreement", 0.25, ("equal",), _zero_at_home),
-        matches("no overflow on large logits", 0.25, "large"),
-        rejects("beta outside 0..1 is refused", 0.25, "beta = 1.5"),
-        tidy(0.5),
+        matches(
+            "large logits", 0.25, "large", "large float32", "large, beta = 0", "large, beta = 1"
+        ),
+        side(gradients("large logits: the gradient", 0.25, "large", "large float32")),
+        rejects("beta outside 0..1 is refused", 0.25, "below", "above", given=True),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
             "the mixture's weights exchanged",
-            over_tokens(_mixture_exchanged, allowed),
+            _loss(_mixture_exchanged),
             "Your mixture is beta q + (1 - beta) p. Beta belongs to the teacher: with beta near 0 "
             "the mixture has to be almost the student.",
             "huggingface/trl #3043",
         ),
         Mistake(
             "the weights of the two terms exchanged",
-            over_tokens(_weights_exchanged, allowed),
+            _loss(_weights_exchanged),
             "The mixture is right, but its two divergences carry each other's weight. Which of "
             "the two is to vanish as beta goes to 0?",
         ),
         Mistake(
             "beta on the student",
-            over_tokens(_beta_on_the_student, allowed),
+            _loss(_beta_on_the_student),
             "Everything is consistent, and everything is turned round: your beta weighs the "
             "student. At 0.5 nobody notices; at 0.1 you train with what GKD calls 0.9.",
         ),
         Mistake(
             "mixture of log-probabilities",
-            over_tokens(_log_space, allowed),
+            _loss(_log_space),
             "You averaged log-probabilities. A mixture is an average of probabilities; what you "
             "have does not even sum to one. Which function adds probabilities that are given by "
             "their logarithms?",
@@ -168,13 +232,24 @@ JSD = Exercise(
         ),
         Mistake(
             "divergences from the mixture",
-            over_tokens(_directions_exchanged, allowed),
+            _loss(_directions_exchanged),
             "You compute KL(m || p) and KL(m || q). Look again at which of the two is averaged "
             "over; `F.kl_div(input, target)` computes KL(target || input).",
         ),
         Mistake(
+            "the two terms not weighted",
+            _loss(_halves),
+            "The mixture follows beta and its two divergences count half each. In the equation "
+            "the same beta weighs them, too.",
+        ),
+        Mistake(
+            "beta has no influence",
+            _loss(_always_half),
+            "You compute the JSD with weights of one half, whatever beta is.",
+        ),
+        Mistake(
             "the ends left to the formula",
-            over_tokens(_no_ends, allowed),
+            _loss(_no_ends),
             "At beta = 0 and 1 the formula itself gives nothing to learn: one weight is zero, and "
             "the other distribution is its own mixture. The convention for the ends says what to "
             "do there.",
@@ -182,53 +257,33 @@ JSD = Exercise(
         ),
         Mistake(
             "the ends exchanged",
-            over_tokens(_ends_exchanged, allowed),
+            _loss(_ends_exchanged),
             "Your beta = 0 is the reverse KL. Divide the formula by beta and let beta go to 0: "
             "which divergence appears?",
         ),
-        Mistake(
-            "padding counted",
-            over_tokens(_right, allowed, over_everything, select="never"),
-            "The mask has no effect: padding counts as much as text, and the more you pad the "
-            "less a real token weighs.",
-            "peremartra/optipfair #34",
-        ),
-        Mistake(
-            "masked after the divergence",
-            over_tokens(_right, allowed, select="last"),
-            "The value is right, and the gradient is NaN: the padding took part in the "
-            "divergence and was thrown away afterwards. Backward, its zero gradient is "
-            "multiplied by what is not a number. Throw it away before you compute.",
-            "huggingface/trl #5594",
-        ),
-        Mistake(
-            "divided by the rows",
-            over_tokens(_right, allowed, by_rows),
-            "You divided by the number of rows. A batch of long answers then has a larger loss "
-            "than one of short answers. How many terms does the sum have?",
-            "neuralmagic/sparseml #592",
-        ),
-        Mistake(
-            "averaged over the vocabulary",
-            over_tokens(_right, allowed, by_entries),
-            "Your loss is averaged over the vocabulary as well. A divergence is a sum over it.",
-        ),
+        *common_mistakes(_loss, _right),
         Mistake(
             "logarithm of a mixture of softmaxes",
-            over_tokens(_log_of_sum, allowed),
+            _loss(_log_of_sum),
             "On large logits a probability underflows to zero, its logarithm is minus infinity, "
             "and zero times that is NaN. Stay with log-probabilities throughout.",
             "linkedin/Liger-Kernel #769, #1453",
         ),
         Mistake(
-            "teacher not detached",
-            over_tokens(_right, allowed, detach=False),
-            "A gradient arrives at the teacher's logits. It is a constant here.",
-        ),
-        Mistake(
             "any beta is taken",
             over_tokens(_right),
-            "A beta of 1.5 has no meaning, and you return a number for it. Raise a ValueError.",
+            "A beta outside 0..1 has no meaning, and you return a number for it. Raise a "
+            "ValueError.",
+        ),
+        Mistake(
+            "a beta below 0 is taken",
+            over_tokens(_right, inside("beta", 0.0, 1.0, only="high")),
+            "You look at one end of beta's range only: below 0 you return a number.",
+        ),
+        Mistake(
+            "a beta above 1 is taken",
+            over_tokens(_right, inside("beta", 0.0, 1.0, only="low")),
+            "You look at one end of beta's range only: above 1 you return a number.",
         ),
     ),
     minutes=12,

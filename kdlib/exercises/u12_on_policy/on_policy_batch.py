@@ -6,14 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.checks.criteria import facts, matches
+from kdlib.checks.criteria import facts, matches, side, tidy
 from kdlib.checks.exercise import Arguments, Exercise, Mistake, Probe
-from kdlib.checks.probes import Diary
+from kdlib.checks.probes import Diary, between, number
 from kdlib.decoding import generate
 from kdlib.losses import mask_until_eos
 from kdlib.training import on_policy
-
-EOS = 5
 
 
 class Writer(nn.Module):
@@ -27,13 +25,14 @@ class Writer(nn.Module):
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
         self.table = nn.Parameter(logits)  # (V, V)
+        self.dropout = nn.Dropout(0.0)  # a part with a mode of its own
         self.modes: list[str] = Diary()
         self.graphs: list[bool] = Diary()
 
     def forward(self, ids: Tensor, cache: list | None = None, **_: object) -> Tensor:
         """`(B, T) -> (B, T, V)`."""
-        self.modes.append("train" if self.training else "eval")
-        logits = self.table[ids]
+        self.modes.append("train" if self.dropout.training else "eval")
+        logits = self.dropout(self.table[ids])
         self.graphs.append(logits.requires_grad)
         return logits
 
@@ -42,92 +41,181 @@ class Writer(nn.Module):
         return [{}]
 
 
-def _counting() -> Writer:
-    """Say 0, 1, 2, 3, 4, EOS, 0, 1, ... without a doubt."""
-    return Writer(200.0 * torch.eye(6).roll(1, dims=1)).train()
+def _counting(order: list[int]) -> Writer:
+    """Say the tokens in this order, round and round, without a doubt."""
+    table = torch.zeros(len(order), len(order))
+    table[order, order[1:] + order[:1]] = 200.0
+    return Writer(table).train()
 
 
-def _tossing() -> Writer:
-    """Say 0, 1 or 2, whatever came before."""
-    return Writer(torch.tensor([0.6, 0.3, 0.1, 1e-30, 1e-30, 1e-30]).log().expand(6, 6).clone())
+def _order(g: torch.Generator, V: int) -> list[int]:
+    """Draw an order of V tokens; the last one, never token 0, ends a row."""
+    order = torch.randperm(V, generator=g).tolist()
+    return order if order[-1] else order[1:] + order[:1]
 
 
 def _classroom(g: torch.Generator) -> Arguments:
-    """Two tokens of prompt, of which the last decides when the student will stop."""
-    last = torch.tensor([2, 4, 0, 3, 1])
-    first = torch.randint(5, (5,), generator=g)
-    answers = torch.tensor([[2, 0, EOS, EOS], [EOS] * 4, [0, 2, 2, 0], [2, 2, 2, EOS], [0] * 4])
-    rows = torch.cat([first[:, None], last[:, None], answers], dim=1)
-    return {"rows": rows, "prompt_length": 2, "seed": int(torch.randint(10_000, (1,), generator=g))}
+    """Prompts whose last token decides when the student will stop: at once, late, or not at all."""
+    P, new = between(g, 2, 4), between(g, 6, 8)  # more columns than rows
+    V = new + between(g, 2, 3)
+    order, ends = _order(g, V), (1, 2, new, new + 1, V)  # after so many tokens EOS comes
+    prompts = torch.randint(V, (len(ends), P), generator=g)
+    prompts[:, -1] = torch.tensor([order[V - 1 - n] for n in ends])
+    prompts[1, 0] = order[-1]
+    lengths = torch.tensor([new, *(between(g, 1, new - 1) for _ in ends[2:]), 0])
+    words = torch.tensor(order[:-1])[torch.randint(V - 1, (len(ends), new), generator=g)]
+    words = words.masked_fill(torch.arange(new) >= lengths[:, None], order[-1])
+    shuffled = torch.randperm(len(ends), generator=g)
+    return _asked(g, order, torch.cat([prompts, words], dim=1)[shuffled], P)
 
 
-def _call(answer, student, rows, prompt_length, fraction, generator):
-    found = answer(student, rows, prompt_length, fraction, EOS, generator)
-    new_rows, mask = found
+def _one_prompt(g: torch.Generator) -> Arguments:
+    """One prompt of one token, after which the student stops soon."""
+    V, new = between(g, 4, 7), between(g, 4, 6)
+    order = _order(g, V)
+    rows = [order[V - between(g, 3, 4)], *(order[0] for _ in range(new))]
+    return _asked(g, order, torch.tensor([rows]), 1)
+
+
+def _asked(g: torch.Generator, order: list[int], rows: Tensor, P: int) -> Arguments:
+    """Add two students, one in each mode, and a seed."""
+    return {
+        "student": _counting(order),
+        "rows": rows,
+        "prompt_length": P,
+        "eos": order[-1],
+        "another student": _counting(order).eval(),
+        "seed": int(torch.randint(10_000, (1,), generator=g)),
+    }
+
+
+def _call(answer, a: Arguments, fraction: float, generator: torch.Generator, **other: object):
+    """Call with what the arguments hold, some of it replaced."""
+    student, rows, P, eos = (
+        other.get(name, a[name]) for name in ("student", "rows", "prompt_length", "eos")
+    )
+    new_rows, mask = answer(student, rows, P, fraction, eos, generator)
     return new_rows, mask
 
 
 def _one(fraction: float):
     def run(answer, a: Arguments) -> dict:
-        student, other = _counting(), _counting().eval()
+        student, other = a["student"], a["another student"]
         generator = torch.Generator().manual_seed(a["seed"])
-        rows, mask = _call(answer, student, a["rows"].clone(), 2, fraction, generator)
-        _call(answer, other, a["rows"].clone(), 2, fraction, generator)
+        rows, mask = _call(answer, a, fraction, generator)
+        _call(answer, a, fraction, generator, student=other)
         return {
             "rows": rows,
             "mask": mask,
+            "dtypes": f"{rows.dtype} and {mask.dtype}",
+            "for inference only": rows.is_inference() or mask.is_inference(),
             "the student's modes": ", ".join(dict.fromkeys(student.modes)) or "never called",
             "recorded": any(student.graphs),
-            "training afterwards": student.training,
-            "training after it came in eval mode": other.training,
+            "training afterwards": all(part.training for part in student.modules()),
+            "training after it came in eval mode": any(p.training for p in other.modules()),
         }
 
     return run
 
 
+def _short(g: torch.Generator) -> Arguments:
+    """Two rows of three tokens, which the student would end otherwise; and a lambda."""
+    order = _order(g, 6)
+    fraction = number(g, 0.15, 0.3)
+    rows = torch.tensor([[order[0], order[1], order[0]], [order[2], order[3], order[0]]])
+    made = _asked(g, order, rows, 2)
+    return {**made, "fraction": fraction if between(g, 0, 1) else round(1 - fraction, 2)}
+
+
 def _many(answer, a: Arguments) -> dict:
-    """Draw 240 batches of two rows at lambda = 0.25 and count whose they are."""
-    student, own, mixed = _counting(), 0, 0
+    """Draw 240 batches of two rows and count whose they are."""
+    own, mixed = 0, 0
     generator = torch.Generator().manual_seed(a["seed"])
-    rows = torch.tensor([[0, 1, 0], [2, 3, 0]])
     for _ in range(240):
-        found, _mask = _call(answer, student, rows.clone(), 2, 0.25, generator)
-        changed = (found != rows).any(dim=1)
+        found, _mask = _call(answer, a, a["fraction"], generator)
+        changed = (found != a["rows"]).any(dim=1)
         own += int(changed.sum())
         mixed += bool(changed.any() and not changed.all())
     share = own / 480
-    names = ((0.02, "never"), (0.1, "too rarely"), (0.4, "a quarter"), (0.9, "too often"))
-    return {
-        "the student's share": next((name for top, name in names if share < top), "always"),
-        "a batch of both kinds": mixed > 0,
-    }
+    if own in (0, 480):
+        seen = "always" if own else "never"
+    elif abs(share - a["fraction"]) < 0.15:  # five standard deviations
+        seen = "as lambda says"
+    else:
+        seen = "too often" if share > a["fraction"] else "too rarely"
+    return {"the student's share": seen, "a batch of both kinds": mixed > 0}
+
+
+def _tossing(g: torch.Generator) -> Arguments:
+    """A student that says three words with known probabilities, whatever came before."""
+    made = _short(g)
+    top, second = number(g, 0.5, 0.6), number(g, 0.24, 0.3)
+    chances = torch.full((6,), 1e-30)
+    words = [i for i in torch.randperm(6, generator=g).tolist() if i != made["eos"]][:3]
+    chances[words] = torch.tensor([second, top, 1 - top - second])
+    return {**made, "chances": chances}
 
 
 def _sampling(answer, a: Arguments) -> dict:
-    """Sample 600 rows of 4 from a known distribution; twice with the same generator.
+    """Sample 1500 rows of 4 from a known distribution; twice with the same generator.
 
     The coins of 40 batches at lambda = 0.5 are thrown twice as well.
     """
     found, coins = [], []
-    short = torch.tensor([[0, 1, 0], [2, 3, 0]])
+    prompts = torch.full((1500, 5), a["eos"])
     for noise in (1, 2):
         torch.manual_seed(a["seed"] + noise)
         generator = torch.Generator().manual_seed(a["seed"])
-        rows = torch.full((600, 5), 3)
-        found.append(_call(answer, _tossing(), rows, 1, 1.0, generator)[0][:, 1:])
-        generator, student = torch.Generator().manual_seed(a["seed"]), _counting()
-        batches = [_call(answer, student, short.clone(), 2, 0.5, generator)[0] for _ in range(40)]
-        coins.append([not torch.equal(batch, short) for batch in batches])
-    top = (found[0] == 0).double().mean().item()
+        student = Writer(a["chances"].log().expand(6, 6).clone())
+        new, _ = _call(
+            answer, a, 1.0, generator, student=student, rows=prompts.clone(), prompt_length=1
+        )
+        found.append(new[:, 1:])
+        generator = torch.Generator().manual_seed(a["seed"])
+        batches = [_call(answer, a, 0.5, generator)[0] for _ in range(40)]
+        coins.append([not torch.equal(batch, a["rows"]) for batch in batches])
+    chances, words = a["chances"], found[0]
+    shares = torch.stack([(words == word).double().mean() for word in range(6)])
+    apart = 0.5 * (shares - chances).abs().sum().item()  # 0.008 by chance
+    if words.shape != prompts[:, 1:].shape:
+        seen = f"rows of shape {tuple(words.shape)} where {tuple(prompts[:, 1:].shape)} are due"
+    elif words.dtype == torch.bool or bool((shares[chances < 0.01] > 0).any()):
+        seen = "words that it never says"
+    elif shares[chances.argmax()] > 0.98:
+        seen = "always its first choice"
+    else:
+        seen = "as it says" if apart < 0.03 else "with other probabilities"
     return {
-        "the student's choice": "as it says"
-        if 0.55 < top < 0.65
-        else "always its first"
-        if top > 0.98
-        else "another temperature",
+        "the student's choice": seen,
         "the same with the same generator": torch.equal(*found),
         "the same coins with the same generator": coins[0] == coins[1],
     }
+
+
+def _counted(rows: Tensor, P: int, eos: int, mask: str) -> Tensor:
+    """Give the mask of the targets, with one thing wrong."""
+    found = torch.zeros(len(rows), rows.shape[1] - 1, dtype=torch.bool)
+    right = mask_until_eos(rows[:, P:], eos)
+    found[:, P - 1 :] = True if mask == "all" else right
+    if mask == "no eos":
+        found[:, P - 1 :] &= rows[:, P:] != eos
+    elif mask == "prompt":
+        found[:, : P - 1] = True
+    elif mask == "ids":
+        found = rows[:, 1:] != eos
+    elif mask == "late":
+        found[:, P - 1] = False
+    elif mask == "shifted":
+        found = F.pad(right[:, :-1], (P, 0), value=False)
+    elif mask == "rows":
+        found = F.pad(right, (P, 0), value=False)
+    elif mask == "from the front":
+        found &= mask_until_eos(rows[:, 1:], eos)
+    elif mask == "one more":
+        found |= F.pad(found[:, :-1], (1, 0), value=False)
+    elif mask == "numbers":
+        found = found.float()
+    return found
 
 
 def _batch(
@@ -141,41 +229,40 @@ def _batch(
     ours=True,
     coin="ours",
     chance=lambda u, fraction: u < fraction,
+    fill="eos",
+    stale=False,
+    short=0,
+    inference=False,
+    write=False,
 ):
     """Assemble a batch maker with one thing wrong."""
 
     def make(student, rows, prompt_length, fraction, eos, generator):
-        T, P = rows.shape[1], prompt_length
+        data, T, P = rows, rows.shape[1], prompt_length
         generator = generator if ours else None
         thrower = generator if coin == "ours" else None
         own = chance(torch.rand((), generator=thrower).item(), fraction)
         if draw == "row":
             own = chance(torch.rand(len(rows), 1, generator=generator), fraction)
-        if draw == "row" or own:
+        if draw in ("row", "always") or own:
             before = student.training
             student.train(mode == "train")
-            with torch.set_grad_enabled(graph):
+            with torch.inference_mode() if inference else torch.set_grad_enabled(graph):
                 if graph:
                     student(rows[:, :P])
                 end = eos if stop else None
-                new = generate(student, rows[:, :P], T - P, temperature, end, generator)
+                new = generate(student, rows[:, :P], T - P - short, temperature, end, generator)
+                if fill != "nothing":
+                    new = F.pad(new, (0, T - new.shape[1]), value=eos if fill == "eos" else 0)
             if restore:
                 student.train(before or restore == "train")
-            new = F.pad(new, (0, T - new.shape[1]), value=eos)
-            rows = torch.where(own, new, rows) if draw == "row" else new
-        found = torch.zeros(len(rows), T - 1, dtype=torch.bool)
-        found[:, P - 1 :] = mask_until_eos(rows[:, P:], eos)
-        if mask == "all":
-            found[:, P - 1 :] = True
-        elif mask == "no eos":
-            found[:, P - 1 :] &= rows[:, P:] != eos
-        elif mask == "prompt":
-            found[:, : P - 1] = True
-        elif mask == "ids":
-            found = rows[:, 1:] != eos
-        elif mask == "late":
-            found[:, P - 1] = False
-        return rows, found
+            if draw == "row":
+                rows = torch.where(own, new, rows)
+            elif own and write:
+                rows[:, P:] = new[:, P:]
+            elif own:
+                rows = new
+        return rows, _counted(data if stale else rows, P, eos, mask)
 
     return make
 
@@ -189,19 +276,39 @@ ON_POLICY_BATCH = Exercise(
     probes=(
         Probe(
             "the student's",
-            "lambda = 1, a student that counts 0, 1, 2, 3, 4, EOS, and 5 prompts",
+            "lambda = 1, five prompts, and a student that says all tokens in turn",
             _classroom,
             run=_one(1.0),
         ),
         Probe("the data's", "lambda = 0 and the same prompts", _classroom, run=_one(0.0)),
-        Probe("many", "240 batches at lambda = 0.25", _classroom, run=_many),
-        Probe("sampling", "600 rows from a known distribution", _classroom, run=_sampling),
+        Probe(
+            "one row",
+            "lambda = 1 and one prompt of a single token, whose answer ends early",
+            _one_prompt,
+            run=_one(1.0),
+        ),
+        Probe("many", "240 batches", _short, run=_many),
+        Probe("sampling", "1500 rows from a known distribution", _tossing, run=_sampling),
     ),
     criteria=(
-        matches("rows that the student wrote", 1.0, "the student's", keys=("rows",)),
-        matches("rows of the data", 0.5, "the data's", keys=("rows",)),
-        matches("what counts", 1.0, "the student's", keys=("mask",)),
+        matches("rows that the student wrote", 0.75, "the student's", keys=("rows",)),
+        matches("filled up with eos", 0.25, "one row", keys=("rows",)),
+        matches("rows of the data", 0.25, "the data's", keys=("rows",)),
+        matches("what counts", 0.75, "the student's", "one row", keys=("mask",)),
         matches("what counts in the data", 0.25, "the data's", keys=("mask",)),
+        side(
+            facts(
+                "whole numbers and a boolean mask",
+                0.25,
+                "the student's",
+                (
+                    "dtypes",
+                    "torch.int64 and torch.bool",
+                    "Your rows and your mask are {seen}. Rows are whole numbers; what selects has "
+                    "to be boolean, since numbers in its place are taken for indices.",
+                ),
+            )
+        ),
         facts(
             "no gradient through sampling",
             0.5,
@@ -211,6 +318,12 @@ ON_POLICY_BATCH = Exercise(
                 False,
                 "Autograd records the student while it writes. A gradient through sampling is "
                 "wanted by nobody, and its graph grows with every token.",
+            ),
+            (
+                "for inference only",
+                False,
+                "You return a tensor that was made in inference mode. It can take no part in a "
+                "training step afterwards: autograd refuses to keep it.",
             ),
             unless=NEVER,
         ),
@@ -235,12 +348,12 @@ ON_POLICY_BATCH = Exercise(
         ),
         facts(
             "lambda is the chance of a batch",
-            0.75,
+            0.5,
             "many",
             (
                 "the student's share",
-                "a quarter",
-                "At lambda = 0.25 the student's own rows are used {seen}.",
+                "as lambda says",
+                "Over 240 batches the student's own rows are used {seen}.",
             ),
             (
                 "a batch of both kinds",
@@ -249,6 +362,19 @@ ON_POLICY_BATCH = Exercise(
                 "whole batch.",
             ),
         ),
+        side(
+            facts(
+                "a batch of the data costs no writing",
+                0.25,
+                "the data's",
+                (
+                    "the student's modes",
+                    "never called",
+                    "With lambda = 0 the student is asked to write all the same. Writing is what "
+                    "costs time.",
+                ),
+            )
+        ),
         facts(
             "sampled as the student says, from the generator",
             0.5,
@@ -256,7 +382,7 @@ ON_POLICY_BATCH = Exercise(
             (
                 "the student's choice",
                 "as it says",
-                "A student that gives its first choice 60 % writes: {seen}.",
+                "A student with known probabilities for its next token writes: {seen}.",
             ),
             (
                 "the same with the same generator",
@@ -271,6 +397,7 @@ ON_POLICY_BATCH = Exercise(
                 "batch it is gets drawn from somewhere else.",
             ),
         ),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
@@ -278,6 +405,12 @@ ON_POLICY_BATCH = Exercise(
             _batch(mask="all"),
             "Everything after the prompt counts in your mask, also what stands after the first "
             "EOS. Nobody wrote that; the teacher would be asked about text that does not exist.",
+        ),
+        Mistake(
+            "one token after the end counts",
+            _batch(mask="one more"),
+            "The first token after the closing EOS still counts in your mask. How many EOS have "
+            "been seen by then?",
         ),
         Mistake(
             "the end is not learned",
@@ -305,6 +438,69 @@ ON_POLICY_BATCH = Exercise(
             _batch(mask="late"),
             "The first token after the prompt does not count in your mask. Mind the shift: "
             "targets are `rows[:, 1:]`, so at which column of the mask does it stand?",
+        ),
+        Mistake(
+            "a column late",
+            _batch(mask="shifted"),
+            "Your whole mask stands one column too far to the right. Targets are `rows[:, 1:]`: at "
+            "which column stands the first token after the prompt?",
+        ),
+        Mistake(
+            "a mask of the rows",
+            _batch(mask="rows"),
+            "Your mask has a column for each token of the rows. It belongs to the targets, of "
+            "which there is one less.",
+        ),
+        Mistake(
+            "an EOS in the prompt ends the row",
+            _batch(mask="from the front"),
+            "You look for the first EOS in the whole row. A prompt may hold one, between question "
+            "and answer, and then nothing of the answer counts.",
+        ),
+        Mistake(
+            "the mask of the data",
+            _batch(stale=True),
+            "Your mask is that of the data's rows, also where the student has written others.",
+        ),
+        Mistake(
+            "a mask of numbers",
+            _batch(mask="numbers"),
+            "Your mask holds zeros and ones. To select with it, it has to be boolean.",
+        ),
+        Mistake(
+            "one token too few",
+            _batch(short=1),
+            "The student writes one token less than there is room for, and your last column is "
+            "filled up. How many tokens stand between the prompt and column T?",
+        ),
+        Mistake(
+            "filled up with zeros",
+            _batch(fill="zeros"),
+            "When all rows have ended early you fill up with zeros. Zero is a word like any other; "
+            "what stands after the end of a row?",
+        ),
+        Mistake(
+            "not filled up",
+            _batch(fill="nothing"),
+            "When all rows have ended early, yours are shorter than the data's.",
+        ),
+        Mistake(
+            "made for inference",
+            _batch(inference=True),
+            "Your rows were made in inference mode, so no training step can use them: autograd "
+            "refuses to keep such a tensor. Which milder mode records nothing, either?",
+        ),
+        Mistake(
+            "written into the data",
+            _batch(write=True),
+            "You write the student's tokens into the rows that you were given. The next epoch "
+            "finds them in place of the data.",
+        ),
+        Mistake(
+            "it writes for every batch",
+            _batch(draw="always"),
+            "The student writes first and the coin decides afterwards whether its rows are used. "
+            "Batches of the data then cost as much as the student's.",
         ),
         Mistake(
             "greedy",

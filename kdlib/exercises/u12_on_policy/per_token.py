@@ -9,6 +9,7 @@ from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u12_on_policy.surrogate import (
     at_the_teacher,
     in_the_padding,
+    outside_of_training,
     padding_silent,
     pull,
     teacher_constant,
@@ -30,12 +31,9 @@ def _direction(evidence: Evidence) -> str | None:
 
 
 def _too_sure(g: torch.Generator) -> dict:
-    log_q = torch.full((1, 1), -0.1, dtype=torch.float64)
-    return {
-        "student_log_probs": log_q,
-        "teacher_log_probs": log_q - 1 - torch.rand(1, 1, generator=g, dtype=torch.float64),
-        "mask": torch.ones(1, 1, dtype=torch.bool),
-    }
+    log_q, more = (-0.1 - torch.rand(1, 1, generator=g, dtype=torch.float64) for _ in range(2))
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    return {"student_log_probs": log_q, "teacher_log_probs": log_q + more, "mask": mask}
 
 
 def _loss(
@@ -55,14 +53,20 @@ def _loss(
             advantage = advantage.flip(1).cumsum(1).flip(1)
         if weight == "constant":
             return -(log_p - log_q).sum() / mask.sum()
-        if weight == "whitened":
+        if weight == "never negative":
+            return ((log_p - log_q).expm1() - (log_p - log_q)).sum() / mask.sum()
+        if weight in ("whitened", "baseline"):
             valid = advantage[mask]
-            advantage = torch.where(mask, (advantage - valid.mean()) / valid.std(), 0.0)
+            spread = valid.std() if weight == "whitened" else 1.0
+            advantage = torch.where(mask, (advantage - valid.mean()) / spread, 0.0)
         if weight == "teacher":
             advantage = log_p
-        total = -sign * (advantage * (log_q * mask if masked == "multiply" else log_q)).sum()
-        number = {"tokens": mask.sum(), "rows": len(mask), "all": mask.numel(), "sum": 1}[over]
-        return total / number
+        terms = -sign * advantage * (log_q * mask if masked == "multiply" else log_q)
+        if over == "row means":
+            return (terms.sum(1) / mask.sum(1)).mean()
+        count = {"tokens": mask.sum(), "half": mask.sum() / 2}
+        number = {**count, "rows": len(mask), "all": mask.numel(), "sum": 1}[over]
+        return terms.sum() / number
 
     return wrong
 
@@ -82,18 +86,19 @@ PER_TOKEN_LOSS = Exercise(
     title="The per-token on-policy loss",
     reference=on_policy.per_token_loss,
     probes=(
-        Probe("plain", "the gradient of 3 rows of 4, 2 and 3 tokens", written(), run=pull),
-        Probe("other", "the gradient of 2 rows of 5 and 1 tokens", written((5, 1), 6), run=pull),
+        Probe("plain", "the gradient of a batch", written(), run=pull),
+        Probe("other", "the gradient of a larger batch", written((6, 8), scale=6.0), run=pull),
         Probe(
             "one token",
             "one token that the student likes better than the teacher does",
             _too_sure,
             run=pull,
         ),
-        Probe("teacher", "3 rows of 4, 2 and 3 tokens", written(), run=at_the_teacher),
+        Probe("outside", "a batch outside of training", written(), run=outside_of_training),
+        Probe("teacher", "a batch of rows", written(), run=at_the_teacher),
         Probe(
             "padding",
-            "a teacher's log-probability of minus infinity in the padding",
+            "a teacher's log-probability of minus infinity where the mask is off",
             written(padding=float("-inf")),
             run=in_the_padding,
         ),
@@ -138,11 +143,37 @@ PER_TOKEN_LOSS = Exercise(
             "single token that the teacher likes best.",
         ),
         Mistake(
+            "an estimate that is never negative, differentiated",
+            _loss(weight="never negative"),
+            "You differentiate the estimate p/q - 1 - log(p/q), which has little noise and the "
+            "right mean. Its gradient is another one: on average that of the forward KL.",
+            "code that Tang and Munos looked at, arXiv 2506.09477",
+        ),
+        Mistake(
+            "a square without its half",
+            _loss(over="half"),
+            "Your gradient is twice as long as it should be: the square of a difference has twice "
+            "the difference for its slope.",
+        ),
+        Mistake(
             "advantages whitened",
             _loss(weight="whitened"),
             "You subtracted the batch's mean advantage and divided by its spread. That is a habit "
             "from reinforcement learning; it changes the size of every step with the batch, "
             "and a student that is nearly right gets marks as large as one that knows nothing.",
+        ),
+        Mistake(
+            "the batch's mean as a baseline",
+            _loss(weight="baseline"),
+            "You subtracted the batch's mean advantage. Then some tokens are always praised, "
+            "however bad the batch, and a token alone gets no gradient at all. Nothing is "
+            "detached by mistake; the exercise asks for the advantage itself.",
+        ),
+        Mistake(
+            "a mean for each row first",
+            _loss(over="row means"),
+            "You averaged over each row's tokens, and then over rows. A token of a short row then "
+            "weighs more than one of a long row; in a mean over tokens all weigh the same.",
         ),
         Mistake(
             "divided by the rows",

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
 from kdlib.checks.criteria import gradients, law, matches, rejects, side, tidy
-from kdlib.checks.exercise import Evidence, Exercise, Mistake, Probe
+from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
 from kdlib.exercises.u12_on_policy.inputs import (
-    by_entries,
-    by_rows,
+    common_mistakes,
     inside,
     kl_terms,
     log_mixture,
-    over_everything,
+    one_token,
     over_tokens,
-    sizes,
     tokens,
 )
 from kdlib.losses import sequences as sequence_losses
 
-allowed = inside("alpha", 0.0, 1.0, open_end=True)
+BOTH = ("student_logits", "teacher_logits")
+LOW, HIGH = (0.05, 0.2), (0.3, 0.9)  # where alpha is drawn
+
+_loss = partial(over_tokens, allowed=inside("alpha", 0.0, 1.0, open_end=True), default=0.1)
+
+
+def _and_bound(answer: Callable, a: Arguments) -> dict[str, object]:
+    """Call, and write down log(1 / alpha) beside the result."""
+    return {"result": answer(*a.values()), "bound": -math.log(a["alpha"])}
 
 
 def _bounded(evidence: Evidence) -> str | None:
-    seen = float(evidence.value("opposed"))
-    if seen <= 2.3026:
+    seen, bound = (float(evidence.value("opposed", key)) for key in ("result", "bound"))
+    if seen <= bound + 1e-6:
         return None
     return (
         f"Where the student gives almost nothing to what the teacher says, you return {seen:.4g} "
-        "nats with alpha = 0.1. The mixture holds at least a tenth of p everywhere, so p over the "
-        "mixture is at most ten: what does that say of the largest value?"
+        f"nats, more than log(1 / alpha), which is {bound:.4g}. The mixture holds at least alpha "
+        "times p everywhere: what does that say of the largest value?"
     )
 
 
@@ -73,133 +85,148 @@ SKEW_KL = Exercise(
     title="A divergence that cannot explode",
     reference=sequence_losses.skew_kl,
     probes=(
+        Probe("low", "a small batch, alpha below 0.2", tokens(alpha=LOW), BOTH),
+        Probe("high", "a small batch, alpha above 0.3", tokens(alpha=HIGH), BOTH),
+        Probe("default", "a call without alpha", tokens(rows=(6, 7)), ("student_logits",)),
         Probe(
-            "alpha = 0.1",
-            "3 rows of 5, 2 and 4 valid tokens, a vocabulary of 7, alpha = 0.1",
-            tokens(alpha=0.1),
-            gradients=("student_logits", "teacher_logits"),
-            sizes=sizes(),
+            "gaps",
+            "logits that are not contiguous",
+            tokens(gaps=True, alpha=(0.1, 0.9)),
+            ("student_logits",),
         ),
-        Probe(
-            "alpha = 0.4",
-            "2 rows of 4 and 1 valid tokens, a vocabulary of 6, alpha = 0.4",
-            tokens((4, 1), 4, 6, alpha=0.4),
-            sizes=sizes((4, 1), 4, 6),
-        ),
-        Probe("alpha = 0", "alpha = 0, which is the forward KL", tokens(alpha=0.0)),
+        Probe("alpha = 0", "alpha = 0, which is the forward KL", tokens(alpha=0.0), BOTH),
+        Probe("one token", "a single token in float32", one_token(alpha=LOW), atol=1e-6),
         Probe(
             "opposed",
-            "two networks that are sure of different tokens, alpha = 0.1",
-            tokens(scale=40.0, alpha=0.1),
+            "two networks that are sure of different tokens",
+            tokens(V=(6, 8), scale=40.0, alpha=(0.02, 0.3)),
+            run=_and_bound,
         ),
         Probe(
             "padding",
-            "teacher's logits of minus infinity in the padding, alpha = 0",
-            tokens(padding=float("-inf"), alpha=0.0),
-            gradients=("student_logits",),
+            "teacher's logits of minus infinity where the mask is off",
+            tokens(padding=float("-inf"), alpha=(0.05, 0.9)),
+            ("student_logits",),
         ),
-        Probe("large", "logits in the thousands", tokens(scale=3000.0, alpha=0.1)),
+        Probe(
+            "padding, alpha = 0",
+            "teacher's logits of minus infinity where the mask is off, alpha = 0",
+            tokens(padding=float("-inf"), alpha=0.0),
+            ("student_logits",),
+        ),
+        Probe(
+            "large",
+            "logits in the thousands",
+            tokens(scale=3000.0, alpha=HIGH),
+            ("student_logits",),
+        ),
+        Probe(
+            "large float32",
+            "float32 logits in the thousands",
+            tokens(scale=3000.0, alpha=LOW, dtype=torch.float32),
+            ("student_logits",),
+            atol=1e-3,  # in the thousands float32 has steps of 0.0002
+        ),
+        Probe(
+            "large, alpha = 0", "logits in the thousands, alpha = 0", tokens(scale=900.0, alpha=0.0)
+        ),
         Probe("alpha = 1", "alpha = 1", tokens(alpha=1.0)),
+        Probe("below", "an alpha below 0", tokens(alpha=(-2.0, -0.01))),
+        Probe("above", "an alpha above 1", tokens(alpha=(1.01, 3.0))),
     ),
     criteria=(
-        matches("the value", 1.0, "alpha = 0.1", "alpha = 0.4"),
+        matches("the value", 0.75, "low", "high", "default", "one token"),
+        matches("not contiguous", 0.25, "gaps"),
         matches("alpha = 0 is the forward KL", 0.25, "alpha = 0"),
-        gradients("the student's gradient", 0.5, "alpha = 0.1", arguments=("student_logits",)),
+        gradients(
+            "the student's gradient",
+            0.5,
+            *("low", "high", "default", "alpha = 0"),
+            arguments=("student_logits",),
+        ),
         side(
             gradients(
-                "the teacher is a constant", 0.25, "alpha = 0.1", arguments=("teacher_logits",)
+                "the teacher is a constant",
+                0.25,
+                *("low", "high", "alpha = 0"),
+                arguments=("teacher_logits",),
             )
         ),
         law("never more than log(1 / alpha)", 0.25, ("opposed",), _bounded),
-        gradients("padding reaches neither value nor gradient", 0.5, "padding"),
-        matches("no overflow on large logits", 0.5, "large"),
-        rejects("alpha = 1 is refused", 0.25, "alpha = 1"),
-        tidy(0.5),
+        matches("padding does not reach the value", 0.25, "padding", "padding, alpha = 0"),
+        gradients("padding does not reach the gradient", 0.25, "padding", "padding, alpha = 0"),
+        matches("large logits", 0.25, "large", "large float32", "large, alpha = 0"),
+        side(gradients("large logits: the gradient", 0.25, "large", "large float32")),
+        rejects("alpha outside [0, 1) is refused", 0.5, "alpha = 1", "below", "above", given=True),
+        tidy(0.25),
     ),
     mistakes=(
         Mistake(
             "alpha on the student",
-            over_tokens(_weights_exchanged, allowed),
+            _loss(_weights_exchanged),
             "Your alpha weighs the student in the mixture. It is the *teacher* that lends a "
             "little of its mass; with alpha = 0 the mixture has to be the student.",
         ),
         Mistake(
             "mixture of log-probabilities",
-            over_tokens(_log_space, allowed),
+            _loss(_log_space),
             "You averaged log-probabilities, and got 1 - alpha times the plain KL: the "
             "ratio is as unbounded as before. A mixture averages probabilities.",
             "huggingface/trl #2202, as part of a JSD",
         ),
         Mistake(
             "divergence from the mixture",
-            over_tokens(_from_the_mixture, allowed),
+            _loss(_from_the_mixture),
             "This is KL(mixture || p). Over which distribution does the definition average?",
         ),
         Mistake(
             "the skew reverse KL",
-            over_tokens(_skew_reverse, allowed),
+            _loss(_skew_reverse),
             "This is KL(q || alpha q + (1 - alpha) p): the paper's other divergence, with the "
             "two networks in each other's place.",
         ),
         Mistake(
             "the student against the mixture",
-            over_tokens(_reverse_to_mixture, allowed),
+            _loss(_reverse_to_mixture),
             "The mixture is right, but it is the student that you compare with it. With alpha "
             "small those two are nearly equal, so there is nearly nothing to learn.",
         ),
         Mistake(
             "no mixture",
-            over_tokens(_no_skew, allowed),
+            _loss(_no_skew),
             "Alpha has no effect on your result: this is the plain forward KL.",
         ),
         Mistake(
             "the student in the mixture is a constant",
-            over_tokens(_student_constant, allowed),
+            _loss(_student_constant),
             "The value is right, and the student's gradient is zero. The student appears only in "
             "the mixture, and there you have cut it off.",
         ),
-        Mistake(
-            "padding counted",
-            over_tokens(_right, allowed, over_everything, select="never"),
-            "The mask has no effect: padding counts as much as text.",
-            "peremartra/optipfair #34, where a skew KL was among the losses",
-        ),
-        Mistake(
-            "masked after the divergence",
-            over_tokens(_right, allowed, select="last"),
-            "The value is right, and the gradient is NaN: the padding took part in the "
-            "divergence before you threw it away.",
-            "huggingface/trl #5594",
-        ),
-        Mistake(
-            "divided by the rows",
-            over_tokens(_right, allowed, by_rows),
-            "You divided by the number of rows, so long rows count more. How many terms does the "
-            "sum over tokens have?",
-            "neuralmagic/sparseml #592",
-        ),
-        Mistake(
-            "averaged over the vocabulary",
-            over_tokens(_right, allowed, by_entries),
-            "Your loss is averaged over the vocabulary as well. A divergence is a sum over it.",
-        ),
+        *common_mistakes(_loss, _right),
         Mistake(
             "logarithm of a mixture of softmaxes",
-            over_tokens(_log_of_sum, allowed),
+            _loss(_log_of_sum),
             "On large logits a probability underflows to zero, its logarithm is minus infinity, "
             "and zero times that is NaN. `torch.logaddexp` adds without leaving log space.",
             "linkedin/Liger-Kernel #769, #1453, in a JSD",
         ),
         Mistake(
-            "teacher not detached",
-            over_tokens(_right, allowed, detach=False),
-            "A gradient arrives at the teacher's logits. It is a constant here.",
+            "any alpha is taken",
+            over_tokens(_right, default=0.1),
+            "With alpha = 1 the mixture is the teacher and the loss is zero whatever the student "
+            "says; outside 0..1 one of its weights is negative. Refuse both with a ValueError.",
         ),
         Mistake(
-            "any alpha is taken",
-            over_tokens(_right),
+            "alpha = 1 is taken",
+            over_tokens(_right, inside("alpha", 0.0, 1.0), default=0.1),
             "With alpha = 1 the mixture is the teacher and the loss is zero whatever the student "
             "says. Refuse it with a ValueError.",
+        ),
+        Mistake(
+            "a negative alpha is taken",
+            over_tokens(_right, inside("alpha", 0.0, 1.0, open_end=True, only="high"), default=0.1),
+            "You look at one end of alpha's range only: below 0 a weight of the mixture is "
+            "negative, and you return a number.",
         ),
     ),
     minutes=10,

@@ -6,18 +6,26 @@ import torch
 from torch import Tensor
 
 from kdlib.checks.criteria import law, matches, tidy
-from kdlib.checks.exercise import Arguments, Evidence, Exercise, Mistake, Probe
-from kdlib.checks.probes import draw
+from kdlib.checks.exercise import Arguments, Clue, Evidence, Exercise, Mistake, Probe, Variant
+from kdlib.checks.probes import between, draw
+from kdlib.exercises.u12_on_policy.inputs import which_count
 from kdlib.losses import mask_until_eos
 from kdlib.training import all_sequences, on_policy, table_logits, token_log_probs
 
 
-def written(lengths: tuple[int, ...] = (4, 2, 3), T: int = 4, padding: float | None = None):
-    """Build log-probabilities of tokens that somebody wrote, and a mask."""
+def written(rows: tuple[int, int] = (3, 5), padding: float | None = None, scale: float = 1.0):
+    """Build log-probabilities of tokens that somebody wrote, and a mask.
+
+    Args:
+        rows: the fewest and the most of them.
+        padding: the teacher's log-probability where the mask is off; an ordinary one when None.
+        scale: of the log-probabilities.
+    """
 
     def make(g: torch.Generator) -> Arguments:
-        mask = torch.arange(T) < torch.tensor(lengths)[:, None]
-        student, teacher = (-draw(g, len(lengths), T, scale=1.0).abs() - 0.1 for _ in range(2))
+        shape = between(g, *rows), between(g, 3, 6)
+        mask = which_count(g, *shape)
+        student, teacher = (-draw(g, *shape, scale=scale).abs() - 0.1 for _ in range(2))
         if padding is not None:
             teacher = teacher.masked_fill(~mask, padding)
         return {"student_log_probs": student, "teacher_log_probs": teacher, "mask": mask}
@@ -25,12 +33,18 @@ def written(lengths: tuple[int, ...] = (4, 2, 3), T: int = 4, padding: float | N
     return make
 
 
-def _language(V: int, T: int):
-    """Build two tables: a student and a teacher over V tokens, the last of which ends a row."""
+def _language(*sizes: tuple[int, int], scale: float = 1.0):
+    """Build two tables, a student and a teacher over V tokens, the last of which ends a row.
+
+    Args:
+        *sizes: V and the length of a row; one of these pairs is drawn.
+        scale: of the logits.
+    """
 
     def make(g: torch.Generator) -> Arguments:
+        V, T = sizes[between(g, 0, len(sizes) - 1)]
         prefixes = sum(V**t for t in range(T))
-        tables = {name: draw(g, prefixes, V, scale=1.0) for name in ("student", "teacher")}
+        tables = {name: draw(g, prefixes, V, scale=scale) for name in ("student", "teacher")}
         return {**tables, "length": T}
 
     return make
@@ -40,6 +54,8 @@ def _gradient(loss: object, at: Tensor) -> Tensor | None:
     """Differentiate; zeros where nothing hangs on `at`, None where nothing was returned."""
     if loss is None:
         return None
+    if isinstance(loss, tuple | list | dict):
+        raise TypeError(f"a {type(loss).__name__} came back where one number was expected")
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         return torch.zeros_like(at)
     return torch.autograd.grad(loss, at)[0]
@@ -61,20 +77,25 @@ def _by_enumeration(answer, a: Arguments) -> Tensor | None:
     return _gradient(total, table)
 
 
-def _doubled(answer, a: Arguments) -> Tensor | None:
-    """Give the gradient of one row, and of a batch that holds it twice: `(2, T)`."""
-    found = []
-    for copies in (1, 2):
-        log_q = a["student_log_probs"][:1].clone().requires_grad_(True)
-        rest = (a[k][:1].repeat(copies, 1) for k in ("teacher_log_probs", "mask"))
-        found.append(_gradient(answer(log_q.repeat(copies, 1), *rest), log_q))
-    return None if found[0] is None else torch.cat(found)
+def _beside_each_other(answer, a: Arguments) -> dict | None:
+    """Give the gradient of a batch, and those of its rows, each called alone: `(B, T)`."""
+    together = pull(answer, a)
+    if together is None:
+        return None
+    alone = [pull(answer, {k: x[i : i + 1] for k, x in a.items()}) for i in range(len(together))]
+    return {"together": together, "alone": torch.cat(alone)}
 
 
 def pull(answer, a: Arguments) -> Tensor | None:
     """Give the gradient that arrives at the student's log-probabilities."""
-    log_q = a["student_log_probs"].requires_grad_(True)
+    log_q = a["student_log_probs"].clone().requires_grad_(True)
     return _gradient(answer(log_q, a["teacher_log_probs"], a["mask"]), log_q)
+
+
+def outside_of_training(answer, a: Arguments) -> dict:
+    """Call with the caller's own tensors, which need no gradient; say whether a scalar comes."""
+    loss = answer(*a.values())
+    return {"a scalar": isinstance(loss, Tensor) and loss.dim() == 0}
 
 
 def at_the_teacher(answer, a: Arguments) -> Tensor | None:
@@ -90,13 +111,17 @@ def at_the_teacher(answer, a: Arguments) -> Tensor | None:
 
 
 def in_the_padding(answer, a: Arguments) -> Tensor | None:
-    """Count entries of the gradient that are no number, and those in the padding that are not 0."""
+    """Count entries of the gradient: no number, not 0 in the padding, moved by the padding."""
     gradient = pull(answer, a)
     if gradient is None:
         return None
     bad = ~gradient.isfinite()
     there = (gradient != 0) & ~a["mask"] & ~bad
-    return torch.stack([bad.sum(), there.sum()]).double()
+    row = {k: x[2:3] for k, x in a.items()}  # its first tokens count, its last ones do not
+    trimmed = {k: x[row["mask"]][None] for k, x in row.items()}
+    whole, short = pull(answer, row)[row["mask"]], pull(answer, trimmed)[0]
+    moved = (whole - short).abs() > 1e-6 * short.abs().max()
+    return torch.stack([bad.sum(), there.sum(), moved.sum()]).double()
 
 
 def teacher_constant(evidence: Evidence) -> str | None:
@@ -110,31 +135,56 @@ def teacher_constant(evidence: Evidence) -> str | None:
 
 def padding_silent(evidence: Evidence) -> str | None:
     """Say so when the padding reaches the gradient."""
-    bad, there = evidence.value("padding").tolist()
+    bad, there, moved = evidence.value("padding").tolist()
     if bad:
         return (
-            "With a teacher's log-probability of minus infinity in the padding, your gradient is "
-            f"NaN or infinite in {bad:.0f} entries. Zero times infinity is not zero."
+            "With a teacher's log-probability of minus infinity where the mask is off, your "
+            f"gradient is NaN or infinite in {bad:.0f} entries. Zero times infinity is not zero."
         )
     if there:
         return f"A gradient arrives at {there:.0f} tokens that the mask leaves out."
+    if moved:
+        return (
+            f"Padding a row changes the gradient of {moved:.0f} of its tokens that count, though "
+            "what stands there has not changed."
+        )
     return None
 
 
 def _mean_over_rows(evidence: Evidence) -> str | None:
-    once, twice = evidence.value("doubled")
-    if bool((once == 0).all()):
+    together, alone = (evidence.value("batch", key) for key in ("together", "alone"))
+    rows = len(alone)
+    if bool((together == 0).all()):
         return "No gradient arrives at the student's log-probabilities."
-    if torch.allclose(once, twice, rtol=1e-6):
+    if torch.allclose(together, alone / rows, rtol=1e-6, atol=1e-9):
         return None
+    if bool((alone == 0).all()):
+        return (
+            "A row alone gets no gradient, and among others it gets one: what a row is marked for "
+            "hangs on the rows beside it."
+        )
+    ratio = (together.norm() / alone.norm()).item()
     return (
-        f"A batch that holds the same row twice has {(twice.norm() / once.norm()).item():.3g} "
-        "times the gradient of the row alone. A mean over rows would leave it as it is."
+        f"In a batch of {rows} rows the gradient is {ratio:.3g} times as long as those of its rows "
+        "called one by one. In a mean over rows each of them would keep its own, divided by the "
+        "number of rows."
     )
 
 
+def _baseline(to_go: Tensor, mask: Tensor, baseline: str) -> Tensor:
+    """Subtract a mean from the returns; "whitened" divides by their spread, too."""
+    if baseline == "each position":
+        return to_go - to_go.mean(dim=0)
+    if baseline == "all entries":
+        return to_go - to_go.mean()
+    if baseline == "whole rows":
+        return to_go - to_go[:, 0].mean()
+    valid = to_go[mask]
+    return (to_go - valid.mean()) / (valid.std() if baseline == "whitened" else 1.0)
+
+
 def _surrogate(
-    reward="to go", sign=1.0, detach=True, swap=False, rows="mean", masked=True, multiply=False
+    reward="to go", sign=1.0, detach=True, rows="mean", masked=True, multiply=False, baseline=""
 ):
     """Assemble a surrogate with one thing wrong."""
 
@@ -152,15 +202,21 @@ def _surrogate(
             cost = cost.cumsum(1)
         elif reward == "next":
             cost = cost.flip(1).cumsum(1).flip(1) - cost
+        elif reward == "teacher alone":
+            cost = -log_p.flip(1).cumsum(1).flip(1)
         elif reward == "estimate":
-            per_row = (log_q - log_p).sum(1)
-            return per_row.mean()
-        log_q = -log_q if swap else log_q
+            return (log_q - log_p).sum(1).mean()
+        elif reward == "never negative":
+            return ((log_p - log_q).expm1() - (log_p - log_q)).sum(1).mean()
+        if baseline:
+            cost = _baseline(cost, mask, baseline)
         total = sign * (cost * (log_q * mask if multiply else log_q)).sum(1)
         if rows == "sum":
             return total.sum()
         if rows == "tokens":
             return (total / mask.sum(1)).mean()
+        if rows == "all tokens":
+            return total.sum() / mask.sum()
         return total.mean()
 
     return wrong
@@ -176,6 +232,12 @@ def _teacher_too(student_log_probs, teacher_log_probs, mask):
     return (cost * log_q).sum(1).mean()
 
 
+BASELINE = Clue(
+    "a mean of the batch as a baseline",
+    "You subtract a mean return of the batch. A baseline may not hang on the row that it is "
+    "subtracted from, and each row is part of that mean. The exercise asks for the return itself.",
+)
+
 REVERSE_KL_SURROGATE = Exercise(
     id="12.reverse_kl_surrogate",
     title="The gradient of the sequence-level reverse KL",
@@ -183,28 +245,29 @@ REVERSE_KL_SURROGATE = Exercise(
     probes=(
         Probe(
             "enumeration",
-            "all 15 rows that a student of 3 tokens can write, each with its probability",
-            _language(3, 3),
+            "all rows that a small student can write, each with its probability",
+            _language((2, 3), (3, 3), (2, 4)),
             run=_by_enumeration,
         ),
         Probe(
             "longer",
-            "all 31 rows of up to 4 tokens of a student that knows 3",
-            _language(3, 4),
+            "all rows of a student that can write more of them",
+            _language((3, 4), (4, 3), (2, 5), scale=4.0),
             run=_by_enumeration,
         ),
-        Probe("teacher", "3 rows of 4, 2 and 3 tokens", written(), run=at_the_teacher),
+        Probe("teacher", "a batch of rows", written(), run=at_the_teacher),
         Probe(
             "padding",
-            "a teacher's log-probability of minus infinity in the padding",
+            "a teacher's log-probability of minus infinity where the mask is off",
             written(padding=float("-inf")),
             run=in_the_padding,
         ),
-        Probe("doubled", "one row, alone and twice", written(), run=_doubled),
+        Probe("batch", "a batch, and each of its rows alone", written(), run=_beside_each_other),
+        Probe("outside", "a batch outside of training", written(), run=outside_of_training),
     ),
     criteria=(
         matches("the gradient, by enumeration", 2.0, "enumeration", "longer"),
-        law("a mean over rows", 0.5, ("doubled",), _mean_over_rows),
+        law("a mean over rows", 0.5, ("batch",), _mean_over_rows),
         law("padding reaches no gradient", 0.5, ("padding",), padding_silent),
         law("the teacher is a constant", 0.5, ("teacher",), teacher_constant),
         tidy(0.5),
@@ -243,6 +306,12 @@ REVERSE_KL_SURROGATE = Exercise(
             "Your sum begins after t. The token's own cost belongs to it.",
         ),
         Mistake(
+            "the student missing from the cost",
+            _surrogate("teacher alone"),
+            "Your cost is - log p alone. Without log q nothing rewards variety: such a student is "
+            "driven to the single row that the teacher likes best.",
+        ),
+        Mistake(
             "sign turned round",
             _surrogate(sign=-1.0),
             "Descending along your gradient raises the KL. Costs or rewards: which of the two do "
@@ -259,6 +328,42 @@ REVERSE_KL_SURROGATE = Exercise(
             "You average over the tokens of a row. Long rows then count less than the student "
             "writes them, and the gradient is no longer that of the KL. (MiniLLM normalises "
             "lengths on purpose, and says so.)",
+        ),
+        Mistake(
+            "divided by the tokens of the batch",
+            _surrogate(rows="all tokens"),
+            "You average over all tokens of the batch. The KL of whole rows is a sum over the "
+            "tokens of a row, and a mean over rows.",
+        ),
+        Mistake(
+            "the mean of each position as a baseline",
+            _surrogate(baseline="each position"),
+            "You subtract the batch's mean return at each position. A baseline may not hang on the "
+            "row that it is subtracted from: each row is part of that mean, so the gradient "
+            "shrinks, and a row alone gets none. Nothing is detached by mistake; the exercise asks "
+            "for the return itself.",
+        ),
+        Mistake(
+            "the mean over tokens as a baseline",
+            _surrogate(baseline="tokens"),
+            "You subtract the mean return of all tokens in the batch. It holds the row's own "
+            "returns and what they cost later, so the gradient is no longer that of the KL. The "
+            "exercise asks for the return itself.",
+        ),
+        Mistake(
+            "returns whitened",
+            _surrogate(baseline="whitened"),
+            "You subtracted the mean return and divided by its spread: a habit from "
+            "reinforcement learning, after which the size of the gradient says nothing about the "
+            "KL any more.",
+        ),
+        Mistake(
+            "an estimate that is never negative, differentiated",
+            _surrogate("never negative"),
+            "You differentiate the estimate p/q - 1 - log(p/q), which has little noise and the "
+            "right mean. Its gradient is another one: on average that of the forward KL, "
+            "token by token, since it does not know that q decides what is written.",
+            "code that Tang and Munos looked at, arXiv 2506.09477",
         ),
         Mistake(
             "masked by multiplication",
@@ -285,4 +390,7 @@ REVERSE_KL_SURROGATE = Exercise(
     ),
     minutes=15,
     difficulty=3,
+    variants=lambda: (
+        Variant(_surrogate(baseline=of), (BASELINE,)) for of in ("all entries", "whole rows")
+    ),
 )
