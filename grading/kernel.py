@@ -11,7 +11,7 @@ from jupyter_client.connect import KernelConnectionInfo, channel_socket_types
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning import KernelProvisionerBase
 
-from grading.forkserver import ForkServer
+from grading.forkserver import ForkServer, ServerGone
 
 LARGEST_MESSAGE = 64 << 20
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
@@ -40,8 +40,16 @@ class ForkProvisioner(KernelProvisionerBase):
         return self.connection_info
 
     async def poll(self) -> int | None:
-        """Give None while the kernel runs, else its exit status."""
-        return self.server.ask("poll")["status"] if self._started else 0
+        """Give None while the kernel runs, else its exit status; with its server it is gone, too.
+
+        nbclient, which asks this while a cell runs, knows a dead kernel but no ServerGone.
+        """
+        if not self._started:
+            return 0
+        try:
+            return self.server.ask("poll")["status"]
+        except ServerGone:
+            return 1
 
     async def wait(self) -> int | None:
         """Wait until the kernel has ended."""
