@@ -25,8 +25,8 @@ ARITHMETICS = {
         "DNNL_MAX_CPU_ISA": "SSE41",
         "MKL_CBWR": "COMPATIBLE",
     },
-    # MKL would give two threads to two cores only, and take one for two halves of a core.
-    "threads": {"OMP_NUM_THREADS": "2", "MKL_DYNAMIC": "FALSE", "OMP_WAIT_POLICY": "PASSIVE"},
+    # dask leaves MKL_NUM_THREADS=1 in the environment of a process that started its workers
+    "threads": {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
 }
 FURTHER = ("generic", "threads")
 
