@@ -698,6 +698,16 @@ _SHUT = "the second condition refuses 1, whatever the first one says"
 _MEAN = "what does not hang on the token itself, or came before it, has mean zero"
 _LAST = "log_a is used no more"
 _DROPPED = "what is left of the padding is zero already"
+_LOG_PROBS = {
+    "* @ pair = zip(*": _CHECKED,
+    "* @ for name, seen in *": _CHECKED,
+    "* @ if not bool(torch.isfinite(seen).all()):*": _CHECKED,
+    "* @ if student_log_probs.dim() != 2:*": _CHECKED,
+    "* @ raise ValueError(*": _CHECKED,
+    "a check left out @ require_same_shape(*": _CHECKED,
+    "only the first @  => break": _CHECKED,
+    "cut off from the gradient @ *": "a constant already",
+}
 
 EQUIVALENT = {
     "12.jsd": {
@@ -798,14 +808,7 @@ EQUIVALENT = {
         "one more or one less @ for prompts in *": "parts of any size",
     },
     "12.reverse_kl_surrogate": {
-        "* @ pair = zip(*": _CHECKED,
-        "* @ for name, seen in *": _CHECKED,
-        "* @ if not bool(torch.isfinite(seen).all()):*": _CHECKED,
-        "* @ if student_log_probs.dim() != 2:*": _CHECKED,
-        "* @ raise ValueError(*": _CHECKED,
-        "a check left out @ require_same_shape(*": _CHECKED,
-        "only the first @  => break": _CHECKED,
-        "cut off from the gradient @ *": "a constant already",
+        **_LOG_PROBS,
         "multiplied by the mask @ log_q = *": "the student's numbers are finite",
         "not detached @ *": "detached again further on, or of mean zero",
         "* @ to_go = *": _MEAN,
@@ -819,14 +822,7 @@ EQUIVALENT = {
         "an argument not passed on @ cost = *": "float64 is more than is asked for",
     },
     "12.per_token_loss": {
-        "* @ pair = zip(*": _CHECKED,
-        "* @ for name, seen in *": _CHECKED,
-        "* @ if not bool(torch.isfinite(seen).all()):*": _CHECKED,
-        "* @ if student_log_probs.dim() != 2:*": _CHECKED,
-        "* @ raise ValueError(*": _CHECKED,
-        "a check left out @ require_same_shape(*": _CHECKED,
-        "only the first @  => break": _CHECKED,
-        "cut off from the gradient @ *": "a constant already",
+        **_LOG_PROBS,
         "mask left out @ log_q = *": "its advantage is zero where the mask is off",
         "multiplied by the mask @ log_q = *": "its advantage is zero where the mask is off",
         "* @ return torch.where(mask, difference, *": "log q is a constant where the mask is off",
