@@ -90,10 +90,10 @@ def slips(unit: str) -> dict[str, dict[str, str]]:
     }
 
 
-def slipped(unit: str, states: dict[str, str]) -> dict[str, str]:
+def slipped(right: dict[str, str], ids: dict[str, str], states: dict[str, str]) -> dict[str, str]:
     """What such a student hands in: answer cell -> source."""
-    filled = answers(solution(unit))
-    for name, cell in exercises(unit).items():
+    filled = dict(right)
+    for name, cell in ids.items():
         if states[name] == "missing":
             del filled[cell]
         elif states[name] == "mistaken":
@@ -111,14 +111,14 @@ def released_points(unit: str) -> dict[str, float]:
 def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graded:
     """Through `nbgrader autograde` the first unit, and all with --stock; else through kdgrade."""
     unit = request.param
-    right = answers(solution(unit))
+    right, ids = answers(solution(unit)), exercises(unit)
     students = {"perfect": right, "untouched": {}}
-    students |= {student: slipped(unit, states) for student, states in slips(unit).items()}
+    students |= {student: slipped(right, ids, states) for student, states in slips(unit).items()}
     stock = unit == SHORT or request.config.option.stock
     if stock:
         students["noisy"] = right | {
             cell: right[cell] + NOISE.format(name=catalogue()[name].name)
-            for name, cell in exercises(unit).items()
+            for name, cell in ids.items()
             if inspect.isfunction(catalogue()[name].reference)
         }
     course = Course.create(tmp_path_factory.mktemp("course"), [unit])
